@@ -1,0 +1,151 @@
+"""A trial is its resolved config: `RunConfig` holds every setting that names one trial.
+
+Three marks steer the identity (see `identity.py`): `inert(default)` for what can't change a result,
+`added(default)` for a field that came later and leaves the hash at that literal value, and
+`RunConfig.unused()` for subtrees that the other settings switch off.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from model.config import Frozen, LossConfig, ModelConfig
+
+Representation = Literal["tokens", "histogram", "statistics"]
+
+
+def inert(default: Any, **kwargs: Any) -> Any:
+    """A field that cannot change a result: it never enters the signature."""
+    return Field(default, json_schema_extra={"inert": True}, **kwargs)
+
+
+def added(default: Any, leaves_at: Any, **kwargs: Any) -> Any:
+    """A field added after the first results: at the literal `leaves_at` it is not in the signature."""
+    return Field(default, json_schema_extra={"leaves_at": leaves_at}, **kwargs)
+
+
+class DataConfig(Frozen):
+    """Which windows, and who is tested."""
+
+    name: Literal["basic_motions", "spar"] = "basic_motions"
+    window_s: float | None = Field(None, gt=0, description="None where the data set comes pre-cut")
+    overlap_frac: float | None = Field(None, ge=0, lt=1)
+    split: Literal["official", "subject_kfold"] = "official"
+    folds: int = Field(5, ge=3, description="k of subject_kfold; validation is the next fold's subjects")
+    fold: int = Field(0, ge=0)
+    validation_frac: float = Field(0.25, gt=0, lt=1, description="stratified part of training, official only")
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataConfig":
+        cut = self.window_s is not None and self.overlap_frac is not None
+        if self.name == "basic_motions":
+            if self.window_s is not None or self.overlap_frac is not None:
+                raise ValueError("basic_motions comes pre-cut: leave out window_s and overlap_frac")
+            if self.split != "official":
+                raise ValueError("basic_motions names no subjects: split must be official")
+        if self.name == "spar":
+            if not cut:
+                raise ValueError("spar needs window_s and overlap_frac (4 and 0.5, say)")
+            if self.split != "subject_kfold":
+                raise ValueError("spar has no official split: split must be subject_kfold")
+        if self.split == "official" and self.fold:
+            raise ValueError("the official split has one fold: fold must be 0")
+        if self.split == "subject_kfold" and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} is not below folds {self.folds}")
+        return self
+
+
+class TextConfig(Frozen):
+    """Which text a training window may see; validation and test never see any."""
+
+    source: Literal["none", "label"] = "label"
+    form: Literal["keyword", "sentence", "affirmative", "negative", "sub_actions"] = "sentence"
+    control: Literal["none", "shuffled_samples", "constant"] = "none"
+    encoder: Literal["minilm"] = "minilm"
+    tokens: Literal["native"] | int = "native"
+
+    @model_validator(mode="after")
+    def _check(self) -> "TextConfig":
+        if isinstance(self.tokens, int) and self.tokens < 1:
+            raise ValueError("tokens is native or a number above 0")
+        return self
+
+
+class TrainConfig(Frozen):
+    """AdamW with linear warm-up, then cosine to `lr_min`; clip by norm."""
+
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(32, ge=2, description="windows per step")
+    lr: float = Field(1e-3, gt=0)
+    lr_min: float = Field(1e-5, ge=0)
+    warmup_frac: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)
+    select: Literal["last", "validation"] = "last"
+    validate_every: int = Field(1, ge=1, description="epochs between looks at validation")
+
+
+class ProbeConfig(Frozen):
+    """Ridge on frozen series-only representations, its penalty tuned on validation."""
+
+    representation: Representation = "tokens"
+    penalties: tuple[float, ...] = Field((0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0), min_length=1)
+
+
+class RunConfig(Frozen):
+    """Everything that names one trial."""
+
+    data: DataConfig = DataConfig()
+    text: TextConfig = TextConfig()
+    model: ModelConfig = ModelConfig()
+    losses: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    probe: ProbeConfig = ProbeConfig()
+    baseline: Literal["none", "statistics"] = "none"
+    seed: int = Field(0, ge=0)
+    threads: int = Field(1, ge=1)
+    figures: bool = inert(True)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether any part of training may look at text."""
+        guided = self.model.guidance.attention != "none"
+        return self.baseline == "none" and (guided or self.losses.reads_text)
+
+    @model_validator(mode="after")
+    def _check(self) -> "RunConfig":
+        if self.baseline != "none":
+            return self
+        guidance = self.model.guidance
+        if self.probe.representation == "statistics":
+            raise ValueError("probe.representation statistics belongs to baseline: statistics alone")
+        if self.reads_text and self.text.source == "none":
+            raise ValueError("guidance or a text loss is on, but text.source is none")
+        if self.losses.consistency and guidance.attention == "none":
+            raise ValueError("losses.consistency compares guided with series-only: it needs guidance.attention")
+        if guidance.attention == "two_way" and guidance.merge == "contrast" and not self.losses.info_nce:
+            raise ValueError("guidance.merge contrast reaches u through losses.info_nce alone: switch it on")
+        return self
+
+    def unused(self) -> set[str]:
+        """Dotted names of the settings that this config never reads; they leave the signature."""
+        guidance, out = self.model.guidance, set()
+        if self.baseline == "statistics":
+            out |= {"model", "losses", "text", "train", "seed", "probe.representation"}
+        if not self.reads_text:
+            out.add("text")
+        if guidance.attention == "none":
+            out |= {f"model.guidance.{name}" for name in ("merge", "into", "text_dropout")}
+        if guidance.attention == "one_way":
+            out.add("model.guidance.merge")
+        if not self.losses.consistency or "z" not in guidance.into:
+            out.add("losses.consistency_temperature")
+        if self.text.control == "constant":
+            out.add("text.form")
+        if self.data.split == "official":
+            out |= {"data.folds"}
+        else:
+            out.add("data.validation_frac")
+        if self.train.select == "last":
+            out.add("train.validate_every")
+        return out

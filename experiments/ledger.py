@@ -1,0 +1,99 @@
+"""The ledger: a folder a trial under `<store>/trials/<signature>`, its `result.json` written last.
+
+Every write that matters is a rename, so a file is there whole or not at all.
+"""
+
+import fcntl
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+_SIGNATURE = re.compile(r"[0-9a-f]{16}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Atomic: written beside `path`, synced, renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The file's value, or None where it is missing or not whole."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+
+
+class Locked(Exception):
+    """Another process holds the lock."""
+
+
+@contextmanager
+def locked(path: Path, wait: bool) -> Iterator[None]:
+    """Hold an exclusive lock on `path` (freed when the process dies); raises Locked if not `wait`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.seek(0)
+            raise Locked(file.read().strip()) from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"pid {os.getpid()}")
+        file.flush()
+        yield
+
+
+class Store:
+    """The folder that holds everything a sweep writes (default `runs/`)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def trial(self, signature: str) -> Path:
+        if not _SIGNATURE.fullmatch(signature):
+            raise ValueError(f"not a signature: {signature!r}")
+        return self.root / "trials" / signature
+
+    def sweep(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"a sweep's name is letters, digits, - and _ (64 at most), not {name!r}")
+        return self.root / "sweeps" / name
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    def result(self, signature: str) -> dict[str, Any] | None:
+        """The trial's accepted result, or None while there is none."""
+        result = read_json(self.trial(signature) / "result.json")
+        return result if isinstance(result, dict) and result.get("signature") == signature else None
+
+    def epochs_done(self, signature: str) -> int:
+        """Lines of the trial's metrics file: what progress shows."""
+        try:
+            return (self.trial(signature) / "metrics.jsonl").read_bytes().count(b"\n")
+        except OSError:
+            return 0

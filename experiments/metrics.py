@@ -1,0 +1,152 @@
+"""Probes on frozen series-only representations, and every number that a trial reports.
+
+W windows, F features, N codes. docs/metrics.md has a line for each name.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from model.vqshape import GuidedVQShape
+
+BATCH = 128  # windows a pass; evaluation is per series, so the size changes no number's meaning
+
+
+class Encoded(NamedTuple):
+    """features: {representation: (W, F)}; code index (W, M x K); mean errors per sample of standardised
+    series: of the series, of its shapes, and of the series with its codes shuffled among all tokens."""
+
+    features: dict[str, np.ndarray]
+    index: np.ndarray
+    series_mse: float
+    shape_mse: float
+    series_mse_shuffled_codes: float
+
+
+@torch.no_grad()
+def encode(model: GuidedVQShape, x_WMT: torch.Tensor) -> Encoded:
+    """The series-only path over raw windows, in evaluation mode."""
+    model.eval()
+    shuffle = torch.Generator().manual_seed(0)
+    features: dict[str, list[np.ndarray]] = {}
+    index, sums = [], np.zeros(3)
+    for x in x_WMT.split(BATCH):
+        representations, out = model.represent(x)
+        for name, value in representations.items():
+            features.setdefault(name, []).append(value.cpu().numpy())
+        index.append(out.index.reshape(len(x), -1).cpu().numpy())
+        series, a = model.to_series(x), out.attributes
+        order = torch.randperm(out.index.numel(), generator=shuffle).to(x.device)
+        shuffled = model.core.codebook.embedding(out.index.flatten()[order].view_as(out.index))
+        x_shuffled = model.core.decode_series(series, a._replace(z=shuffled))
+        errors = (
+            torch.nn.functional.mse_loss(out.x_hat, series),
+            torch.nn.functional.mse_loss(out.s_hat, model.core.true_shapes(series, a)),
+            torch.nn.functional.mse_loss(x_shuffled, series),
+        )
+        sums += len(x) * np.array([float(e) for e in errors])
+    means = sums / len(x_WMT)
+    return Encoded({k: np.concatenate(v) for k, v in features.items()}, np.concatenate(index), *means)
+
+
+class Probe(NamedTuple):
+    """A ridge classifier with its penalty, and macro-F1 on validation."""
+
+    penalty: float
+    val_macro_f1: float
+
+
+def ridge(penalty: float, x_WF: np.ndarray, y_W: np.ndarray) -> RidgeClassifier:
+    """Features standardised by what the probe is fitted on, then ridge regression on +-1 targets."""
+    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty)).fit(x_WF, y_W)
+
+
+def macro_f1(y: np.ndarray, predicted: np.ndarray, classes: int) -> float:
+    return float(f1_score(y, predicted, labels=range(classes), average="macro", zero_division=0))
+
+
+def tune(
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_val: np.ndarray,
+    y_val: np.ndarray,
+    penalties: tuple[float, ...],
+    classes: int,
+) -> Probe:
+    """The penalty with the best macro-F1 on validation; among equals the largest."""
+    tried = [
+        Probe(p, macro_f1(y_val, ridge(p, x_train, y_train).predict(x_val), classes)) for p in penalties
+    ]
+    return max(tried, key=lambda probe: (probe.val_macro_f1, probe.penalty))
+
+
+class Tested(NamedTuple):
+    """Flat metrics of one representation, and the test windows' predicted classes."""
+
+    metrics: dict[str, float]
+    predicted: np.ndarray
+
+
+def test(
+    x: tuple[np.ndarray, np.ndarray, np.ndarray],
+    y: tuple[np.ndarray, np.ndarray, np.ndarray],
+    penalties: tuple[float, ...],
+    classes: int,
+) -> Tested:
+    """Tune on validation, fit again on training and validation together, then read the test split once.
+
+    `x` and `y` are (train, val, test).
+    """
+    probe = tune(x[0], y[0], x[1], y[1], penalties, classes)
+    fitted = ridge(probe.penalty, np.concatenate(x[:2]), np.concatenate(y[:2]))
+    predicted = fitted.predict(x[2])
+    return Tested(
+        {
+            "val/macro_f1": probe.val_macro_f1,
+            "val/penalty": probe.penalty,
+            "test/macro_f1": macro_f1(y[2], predicted, classes),
+            "test/accuracy": float(accuracy_score(y[2], predicted)),
+            "test/balanced_accuracy": float(balanced_accuracy_score(y[2], predicted)),
+        },
+        predicted,
+    )
+
+
+def per_class(y: np.ndarray, predicted: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
+    values = f1_score(y, predicted, labels=range(len(names)), average=None, zero_division=0)
+    return {name: float(v) for name, v in zip(names, values, strict=True)}
+
+
+def per_subject(
+    y: np.ndarray, predicted: np.ndarray, subject: np.ndarray, classes: int
+) -> dict[str, float]:
+    """Macro-F1 of each test subject; empty where no subjects are known."""
+    known = [int(s) for s in np.unique(subject) if s >= 0]
+    return {
+        str(s): macro_f1(y[subject == s], predicted[subject == s], classes) for s in known
+    }
+
+
+def confusion(y: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[int]]:
+    """Rows are true classes, columns predicted ones."""
+    return confusion_matrix(y, predicted, labels=range(classes)).tolist()
+
+
+def code_health(index: np.ndarray, codes_NC: np.ndarray) -> dict[str, float]:
+    """Use of the codebook on the windows given. A duplicate is a code nearer to another than a tenth of
+    the codes' mean distance."""
+    counts = np.bincount(index.ravel(), minlength=len(codes_NC))
+    p = counts / counts.sum()
+    used = p[p > 0]
+    distance = np.linalg.norm(codes_NC[:, None] - codes_NC[None], axis=-1)
+    off = distance[~np.eye(len(distance), dtype=bool)].reshape(len(distance), -1)
+    return {
+        "codes/perplexity": float(np.exp(-(used * np.log(used)).sum())),
+        "codes/dead_frac": float((counts == 0).mean()),
+        "codes/duplicate_frac": float((off.min(1) < 0.1 * off.mean()).mean()),
+    }
