@@ -57,20 +57,20 @@ def class_texts(path: Path, config: TextConfig, classes: tuple[str, ...]) -> lis
 
 
 class Assignment(NamedTuple):
-    """What training windows see. texts: the U distinct texts. first, count (Y,): each class's rows among
-    them. source (W,): the class whose text a window gets, its own unless a control says otherwise.
-    group (W,): equal for windows whose text means the same."""
+    """What training windows see. texts: the U distinct texts. first, wordings (Y,): each class's first row
+    among them and how many it has. source (W,): the class whose text a window gets, its own unless a control
+    says otherwise. group (W,): equal for windows whose text means the same."""
 
     texts: list[str]
     first: np.ndarray
-    count: np.ndarray
+    wordings: np.ndarray
     source: np.ndarray
     group: np.ndarray
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """A row of the text table (W,) for each window: one of its class's wordings, drawn evenly."""
-        count = self.count[self.source]
-        return self.first[self.source] + (rng.random(len(self.source)) * count).astype(np.int64)
+        wordings = self.wordings[self.source]
+        return self.first[self.source] + (rng.random(len(self.source)) * wordings).astype(np.int64)
 
 
 def assign(

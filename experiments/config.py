@@ -122,7 +122,7 @@ class RunConfig(Frozen):
         if self.reads_text and self.text.source == "none":
             raise ValueError("guidance or a text loss is on, but text.source is none")
         if self.losses.consistency and guidance.attention == "none":
-            raise ValueError("losses.consistency compares guided with series-only: it needs guidance.attention")
+            raise ValueError("losses.consistency needs model.guidance.attention: it compares both paths")
         if guidance.attention == "two_way" and guidance.merge == "contrast" and not self.losses.info_nce:
             raise ValueError("guidance.merge contrast reaches u through losses.info_nce alone: switch it on")
         return self

@@ -43,12 +43,10 @@ def reconstruction(
     figure.savefig(path, dpi=110)
 
 
-def code_usage(
-    index: np.ndarray, label: np.ndarray, classes: tuple[str, ...], codes: int, path: Path
-) -> None:
+def code_usage(code: np.ndarray, label: np.ndarray, classes: tuple[str, ...], codes: int, path: Path) -> None:
     """How often each class uses each code, as parts of the class's tokens."""
     usage = np.stack(
-        [np.bincount(index[label == y].ravel(), minlength=codes) for y in range(len(classes))]
+        [np.bincount(code[label == y].ravel(), minlength=codes) for y in range(len(classes))]
     ).astype(float)
     usage /= np.maximum(usage.sum(1, keepdims=True), 1)
     figure = Figure(figsize=(6, 0.6 + 0.28 * len(classes)), layout="constrained")

@@ -3,8 +3,10 @@
 W windows, M channels, T steps, P patches.
 """
 
+import logging
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +20,10 @@ from experiments.config import RunConfig
 from model.streams import generator, stream
 from model.text import TextTable
 from model.vqshape import Batch, GuidedVQShape
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # it greets, tips and says farewell
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="lightning")
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 
 class TrainingSet:
@@ -116,9 +122,7 @@ class Lit(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         train = self.config.train
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay
-        )
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay)
         total = train.epochs * self.data.steps
         warm = max(1, round(train.warmup_frac * total))
         floor = train.lr_min / train.lr

@@ -18,11 +18,11 @@ BATCH = 128  # windows a pass; evaluation is per series, so the size changes no 
 
 
 class Encoded(NamedTuple):
-    """features: {representation: (W, F)}; code index (W, M x K); mean errors per sample of standardised
+    """features: {representation: (W, F)}; code (W, M x K) numbers; mean errors per sample of standardised
     series: of the series, of its shapes, and of the series with its codes shuffled among all tokens."""
 
     features: dict[str, np.ndarray]
-    index: np.ndarray
+    code: np.ndarray
     series_mse: float
     shape_mse: float
     series_mse_shuffled_codes: float
@@ -34,15 +34,15 @@ def encode(model: GuidedVQShape, x_WMT: torch.Tensor) -> Encoded:
     model.eval()
     shuffle = torch.Generator().manual_seed(0)
     features: dict[str, list[np.ndarray]] = {}
-    index, sums = [], np.zeros(3)
+    codes, sums = [], np.zeros(3)
     for x in x_WMT.split(BATCH):
         representations, out = model.represent(x)
         for name, value in representations.items():
             features.setdefault(name, []).append(value.cpu().numpy())
-        index.append(out.index.reshape(len(x), -1).cpu().numpy())
+        codes.append(out.code.reshape(len(x), -1).cpu().numpy())
         series, a = model.to_series(x), out.attributes
-        order = torch.randperm(out.index.numel(), generator=shuffle).to(x.device)
-        shuffled = model.core.codebook.embedding(out.index.flatten()[order].view_as(out.index))
+        order = torch.randperm(out.code.numel(), generator=shuffle).to(x.device)
+        shuffled = model.core.codebook.embedding(out.code.flatten()[order].view_as(out.code))
         x_shuffled = model.core.decode_series(series, a._replace(z=shuffled))
         errors = (
             torch.nn.functional.mse_loss(out.x_hat, series),
@@ -51,7 +51,7 @@ def encode(model: GuidedVQShape, x_WMT: torch.Tensor) -> Encoded:
         )
         sums += len(x) * np.array([float(e) for e in errors])
     means = sums / len(x_WMT)
-    return Encoded({k: np.concatenate(v) for k, v in features.items()}, np.concatenate(index), *means)
+    return Encoded({k: np.concatenate(v) for k, v in features.items()}, np.concatenate(codes), *means)
 
 
 class Probe(NamedTuple):
@@ -79,9 +79,7 @@ def tune(
     classes: int,
 ) -> Probe:
     """The penalty with the best macro-F1 on validation; among equals the largest."""
-    tried = [
-        Probe(p, macro_f1(y_val, ridge(p, x_train, y_train).predict(x_val), classes)) for p in penalties
-    ]
+    tried = [Probe(p, macro_f1(y_val, ridge(p, x_train, y_train).predict(x_val), classes)) for p in penalties]
     return max(tried, key=lambda probe: (probe.val_macro_f1, probe.penalty))
 
 
@@ -122,14 +120,10 @@ def per_class(y: np.ndarray, predicted: np.ndarray, names: tuple[str, ...]) -> d
     return {name: float(v) for name, v in zip(names, values, strict=True)}
 
 
-def per_subject(
-    y: np.ndarray, predicted: np.ndarray, subject: np.ndarray, classes: int
-) -> dict[str, float]:
+def per_subject(y: np.ndarray, predicted: np.ndarray, subject: np.ndarray, classes: int) -> dict[str, float]:
     """Macro-F1 of each test subject; empty where no subjects are known."""
     known = [int(s) for s in np.unique(subject) if s >= 0]
-    return {
-        str(s): macro_f1(y[subject == s], predicted[subject == s], classes) for s in known
-    }
+    return {str(s): macro_f1(y[subject == s], predicted[subject == s], classes) for s in known}
 
 
 def confusion(y: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[int]]:
@@ -137,10 +131,15 @@ def confusion(y: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[i
     return confusion_matrix(y, predicted, labels=range(classes)).tolist()
 
 
-def code_health(index: np.ndarray, codes_NC: np.ndarray) -> dict[str, float]:
+def codes(model: GuidedVQShape) -> np.ndarray:
+    """The codebook (N, C)."""
+    return model.core.codebook.embedding.weight.detach().cpu().numpy()
+
+
+def code_health(code: np.ndarray, codes_NC: np.ndarray) -> dict[str, float]:
     """Use of the codebook on the windows given. A duplicate is a code nearer to another than a tenth of
     the codes' mean distance."""
-    counts = np.bincount(index.ravel(), minlength=len(codes_NC))
+    counts = np.bincount(code.ravel(), minlength=len(codes_NC))
     p = counts / counts.sum()
     used = p[p > 0]
     distance = np.linalg.norm(codes_NC[:, None] - codes_NC[None], axis=-1)

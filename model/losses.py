@@ -38,13 +38,16 @@ def info_nce(a_WD: Tensor, b_WD: Tensor, group_W: Tensor, log_scale: Tensor) -> 
     """Symmetric InfoNCE with several positives (CLIP, arXiv 2103.00020; positives as in SupCon,
     arXiv 2004.11362, eq. 2, across modalities).
 
-    L(a, b) = -1/W sum_i 1/|P(i)| sum_{p in P(i)} log softmax_j(s a_i . b_j)_p,  P(i) = {j: group_j = group_i},
-    with unit vectors and the learned scale s = exp(log_scale), at most 100. Returns (L(a, b) + L(b, a)) / 2.
+    L(a, b) = -1/W sum_i 1/|P(i)| sum_{p in P(i)} log softmax_j(s a_i . b_j)_p, P(i) = {j: group_j = group_i},
+    with unit vectors and the learned scale s = exp(log_scale), at most 100. Returns the mean of L(a, b) and
+    L(b, a).
     """
-    logits = log_scale.clamp(max=math.log(100)).exp() * F.normalize(a_WD, dim=-1) @ F.normalize(b_WD, dim=-1).T
-    positive = (group_W.unsqueeze(0) == group_W.unsqueeze(1)).to(logits.dtype)
-    positive = positive / positive.sum(1, keepdim=True)
-    return -((positive * logits.log_softmax(1)).sum(1) + (positive * logits.T.log_softmax(1)).sum(1)).mean() / 2
+    scale = log_scale.clamp(max=math.log(100)).exp()
+    logits_WW = scale * F.normalize(a_WD, dim=-1) @ F.normalize(b_WD, dim=-1).T
+    positive_WW = (group_W.unsqueeze(0) == group_W.unsqueeze(1)).to(logits_WW.dtype)
+    positive_WW = positive_WW / positive_WW.sum(1, keepdim=True)
+    log_p_WW = logits_WW.log_softmax(1) + logits_WW.T.log_softmax(1)
+    return -(positive_WW * log_p_WW).sum(1).mean() / 2
 
 
 def consistency(

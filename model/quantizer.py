@@ -12,10 +12,11 @@ ENTROPY_TEMPERATURE = 0.01
 
 
 class Quantized(NamedTuple):
-    """z (B, K, C): the code's value with the straight-through gradient; index (B, K); vq: the scalar loss."""
+    """z (B, K, C): the code's value with the straight-through gradient; code (B, K): its number; vq: the
+    scalar loss."""
 
     z: Tensor
-    index: Tensor
+    code: Tensor
     vq: Tensor
 
 
@@ -43,22 +44,20 @@ class Codebook(nn.Module):
 
     def lookup(self, z_BKC: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest code with the straight-through gradient, and its index; no loss."""
-        index_BK = self.distances(z_BKC, self.embedding.weight).argmin(-1)
-        return z_BKC + (self.embedding(index_BK) - z_BKC).detach(), index_BK
+        code_BK = self.distances(z_BKC, self.embedding.weight).argmin(-1)
+        return z_BKC + (self.embedding(code_BK) - z_BKC).detach(), code_BK
 
     def forward(self, z_BKC: Tensor) -> Quantized:
         codebook_weight, entropy_weight, entropy_gamma = self.weights
         d_BKN = self.distances(z_BKC, self.embedding.weight)
-        index_BK = d_BKN.argmin(-1)
-        z_q = self.embedding(index_BK)
+        code_BK = d_BKN.argmin(-1)
+        z_q = self.embedding(code_BK)
         vq = ((z_q.detach() - z_BKC) ** 2).mean() + codebook_weight * ((z_q - z_BKC.detach()) ** 2).mean()
         if entropy_weight:
             p_IN = torch.softmax(-d_BKN.flatten(0, 1) / ENTROPY_TEMPERATURE, dim=-1)
             vq = vq + entropy_weight * (entropy(p_IN).mean() - entropy_gamma * entropy(p_IN.mean(0)))
-        return Quantized(z_BKC + (z_q - z_BKC).detach(), index_BK, vq)
+        return Quantized(z_BKC + (z_q - z_BKC).detach(), code_BK, vq)
 
     def distribution(self, z_BKC: Tensor, temperature: float) -> Tensor:
         """log p (B, K, N) of each code, softmin(d / temperature); the codes get no gradient."""
-        return torch.log_softmax(
-            -self.distances(z_BKC, self.embedding.weight.detach()) / temperature, dim=-1
-        )
+        return torch.log_softmax(-self.distances(z_BKC, self.embedding.weight.detach()) / temperature, dim=-1)

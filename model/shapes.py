@@ -66,29 +66,29 @@ class ShapeDecoder(nn.Module):
         with torch.no_grad():
             points = z_IC.repeat_interleave(width, dim=0)
             tangents = torch.eye(width, device=z_IC.device, dtype=z_IC.dtype).repeat(len(z_IC), 1)
-            _, columns = torch.func.jvp(self, (points,), (tangents,))
+            columns = torch.func.jvp(self, (points,), (tangents,))[1]
         return columns.unflatten(0, (-1, width)).transpose(1, 2)
 
-    def by_code(self, z_BKC: Tensor, index_BK: Tensor, codes_NC: Tensor) -> Tensor:
+    def by_code(self, z_BKC: Tensor, code_BK: Tensor, codes_NC: Tensor) -> Tensor:
         """Shapes (B, K, S) of quantised z, each distinct code decoded once; gradients are exact.
 
         z reaches its shape through the code's Jacobian: shape(z) = shape(code) + J (z - sg(z)), since z's
         value is the code's. The decoder's weights get their gradient through shape(code).
         """
         shapes_NS = self(codes_NC.detach())
-        s_BKS = shapes_NS[index_BK]
+        s_BKS = shapes_NS[code_BK]
         if not z_BKC.requires_grad:
             return s_BKS
         jacobian_NSC = self.jacobian(codes_NC.detach())
         step_BKC = z_BKC - z_BKC.detach()
-        return s_BKS + torch.einsum("bksc,bkc->bks", jacobian_NSC[index_BK], step_BKC)
+        return s_BKS + torch.einsum("bksc,bkc->bks", jacobian_NSC[code_BK], step_BKC)
 
-    def decode(self, z_BKC: Tensor, index_BK: Tensor, codes_NC: Tensor) -> Tensor:
+    def decode(self, z_BKC: Tensor, code_BK: Tensor, codes_NC: Tensor) -> Tensor:
         """Shapes (B, K, S) the cheaper way: token by token, or code by code with C tangents each."""
         decodes = len(codes_NC) * (1 + 2 * z_BKC.shape[-1] * z_BKC.requires_grad)
-        if index_BK.numel() <= decodes:
-            return self(z_BKC.flatten(0, 1)).unflatten(0, index_BK.shape)
-        return self.by_code(z_BKC, index_BK, codes_NC)
+        if code_BK.numel() <= decodes:
+            return self(z_BKC.flatten(0, 1)).unflatten(0, code_BK.shape)
+        return self.by_code(z_BKC, code_BK, codes_NC)
 
 
 @torch.no_grad()

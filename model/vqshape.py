@@ -25,12 +25,12 @@ from model.tokens import Tokenizer
 
 
 class Output(NamedTuple):
-    """One pass: x_hat (B, T), s_hat (B, K, S), attributes with z quantised, index (B, K), vq scalar."""
+    """One pass: x_hat (B, T), s_hat (B, K, S), attributes with z quantised, code numbers (B, K), vq."""
 
     x_hat: Tensor
     s_hat: Tensor
     attributes: Attributes
-    index: Tensor
+    code: Tensor
     vq: Tensor
 
 
@@ -64,9 +64,7 @@ class VQShape(nn.Module):
         with seeded(seed, "attr_encoder"):
             self.attr_encoder = AttributeEncoder(config.code_width, width)
         with seeded(seed, "decoder"):
-            self.decoder = PatchDecoder(
-                length // config.tokens, width, heads, config.decoder_layers, dropout
-            )
+            self.decoder = PatchDecoder(length // config.tokens, width, heads, config.decoder_layers, dropout)
         with seeded(seed, "shape_decoder"):
             self.shape_decoder = ShapeDecoder(config.code_width, config.shape_length, config.smoothing)
 
@@ -92,9 +90,9 @@ class VQShape(nn.Module):
         q = self.codebook(a.z)
         a = a._replace(z=q.z)
         x_hat_BT = self.decode_series(x_BT, a)
-        s_BKS = self.shape_decoder.decode(q.z, q.index, self.codebook.embedding.weight)
+        s_BKS = self.shape_decoder.decode(q.z, q.code, self.codebook.embedding.weight)
         s_hat_BKS = (s_BKS * a.sigma + a.mu) * scale.unsqueeze(1) + offset.unsqueeze(1)
-        return Output(x_hat_BT, s_hat_BKS, a, q.index, q.vq)
+        return Output(x_hat_BT, s_hat_BKS, a, q.code, q.vq)
 
     def forward(self, x_BT: Tensor, keep_BP: Tensor | None = None) -> Output:
         """The series-only path."""
@@ -276,10 +274,10 @@ class GuidedVQShape(nn.Module):
         """The tokens representation (W, M x K x (C + 4)) = z_q, t, l, mu, sigma."""
         return torch.cat([a.z, a.t, a.l, a.mu, a.sigma], dim=-1).reshape(windows, -1)
 
-    def histogram(self, index_BK: Tensor, windows: int) -> Tensor:
+    def histogram(self, code_BK: Tensor, windows: int) -> Tensor:
         """The histogram representation (W, M x N): how often each channel used each code."""
-        counts = torch.zeros(len(index_BK), self.config.codes, device=index_BK.device)
-        counts.scatter_add_(1, index_BK, torch.ones_like(index_BK, dtype=counts.dtype))
+        counts = torch.zeros(len(code_BK), self.config.codes, device=code_BK.device)
+        counts.scatter_add_(1, code_BK, torch.ones_like(code_BK, dtype=counts.dtype))
         return counts.reshape(windows, -1)
 
     def represent(self, x_WMT: Tensor) -> tuple[dict[str, Tensor], Output]:
@@ -288,5 +286,5 @@ class GuidedVQShape(nn.Module):
         windows = len(x_WMT)
         return {
             "tokens": self.tokens(out.attributes, windows),
-            "histogram": self.histogram(out.index, windows),
+            "histogram": self.histogram(out.code, windows),
         }, out

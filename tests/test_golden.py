@@ -63,9 +63,9 @@ def test_outputs_and_representations_equal_the_reference() -> None:
     close(a.z, "output/code")
     for name, value in {"t": a.t, "l": a.l, "mu": a.mu, "sigma": a.sigma}.items():
         close(value, f"output/{name}_pred")
-    assert (out.index.numpy() == GOLDEN["output/code_idx"]).all()
+    assert (out.code.numpy() == GOLDEN["output/code_idx"]).all()
     close(torch.cat([a.z, a.t, a.l, a.mu, a.sigma], -1), "representation/token")
-    counts = torch.nn.functional.one_hot(out.index, 16).sum(1)
+    counts = torch.nn.functional.one_hot(out.code, 16).sum(1)
     assert (counts.numpy() == GOLDEN["representation/histogram"]).all()
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from experiments.identity import digest
 DATASETS: dict[str, DataSet] = {entry.name: entry for entry in (BASIC_MOTIONS, SPAR)}
 READER_VERSION = 1  # raise it when a reader's output changes: the data digest and the cache follow
 
-__all__ = ["DATASETS", "DataSet", "Split", "Windows", "data_digest", "load", "split"]
+__all__ = ["DATASETS", "DataSet", "Loaded", "Split", "Windows", "data_digest", "load", "load_split", "split"]
 
 
 def data_digest(raw: str) -> str:
@@ -40,3 +41,34 @@ def load(config: DataConfig, data_digest: str, cache: Path) -> Windows:
         except OSError:  # another process was first; its folder holds the same content
             shutil.rmtree(temporary)
     return Windows(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Windows._fields))
+
+
+class Loaded(NamedTuple):
+    """A trial's windows, raw, with their sides."""
+
+    entry: DataSet
+    windows: Windows
+    split: Split
+
+    def side(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.windows.series[rows], np.asarray(self.windows.label[rows])
+
+    def describe(self, config: DataConfig) -> dict[str, Any]:
+        subjects = {
+            f"{side}_subjects": sorted({int(s) for s in self.windows.subject[rows] if s >= 0})
+            for side, rows in self.split._asdict().items()
+        }
+        official = config.split == "official"
+        return {
+            "name": self.entry.name,
+            "classes": list(self.entry.classes),
+            "channels": list(self.entry.channels),
+            **{f"n_{side}": len(rows) for side, rows in self.split._asdict().items()},
+            "validation": "stratified part" if official else "subjects",
+            **subjects,
+        }
+
+
+def load_split(config: DataConfig, data_digest: str, cache: Path) -> Loaded:
+    windows = load(config, data_digest, cache)
+    return Loaded(DATASETS[config.name], windows, split(windows, config))

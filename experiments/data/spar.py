@@ -63,7 +63,7 @@ SPAR = DataSet(
     channels=("ax", "ay", "az", "wx", "wy", "wz"),
     rate_hz=RATE_HZ,
     licence="BSD-3-Clause (seglearn)",
-    citation="Burns et al. 2018, Shoulder physiotherapy exercise recognition, Physiol. Meas. 39, arXiv 1802.01489",
+    citation="Burns et al. 2018, Shoulder physiotherapy exercise recognition, arXiv 1802.01489",
     files=files,
     read=read,
 )

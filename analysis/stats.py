@@ -1,0 +1,214 @@
+"""Paired statistics over a sweep. scipy and statsmodels do the maths; this file decides what a pair is.
+
+With subject folds a pair is a fold, its seeds averaged. With one official split a pair is a seed. Folds
+times seeds as pairs is pseudo-replication (a nominal 95 % interval then covers 72 %): nothing here offers it.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from statsmodels.stats.multitest import multipletests
+
+Unit = Literal["fold", "seed"]
+LEVEL = 0.95
+NO_VARIATION = "no variation"
+NO_PAIR = "no common pair"
+ONE_PAIR = "n = 1, no interval"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of a - b over `n` pairs with its 95 % t interval and the paired t test's p.
+
+    What cannot be had is None, and `remark` says why: no variation, one pair, no pair. Else `remark` is "".
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    n: int
+    remark: str
+
+
+def per_pair(
+    frame: pd.DataFrame, metric: str, unit: Unit, common: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """`metric` as pairs x rows, index named `unit`; NaN where a row has no result for a pair.
+
+    unit "fold": the seeds within a fold are averaged. unit "seed": needs one split; a row without randomness
+    stands for every seed. With `common`, only these rows, over the cells that all of them have, so that two
+    rows are compared on the same seeds even where trials are missing.
+    Raises ValueError for another unit, for unit "seed" over several folds, for an unknown metric or row.
+    """
+    if unit not in get_args(Unit):
+        raise ValueError(
+            f"expected unit 'fold' or 'seed', found {unit!r}: a pair is one or the other, never both"
+        )
+    folds = sorted(frame["fold"].unique())
+    if unit == "seed" and len(folds) > 1:
+        raise ValueError(
+            f"expected one split for unit 'seed', found folds {folds}: pairs over folds x seeds are "
+            "pseudo-replication, use unit 'fold'"
+        )
+    cells = _cells(frame, metric)
+    if common is not None:
+        unknown = [row for row in common if row not in cells]
+        if unknown:
+            raise ValueError(f"expected rows of {list(cells)}, found {unknown}")
+        cells = cells[list(common)].dropna()
+    return cells.groupby(level=unit).mean()
+
+
+def summary(frame: pd.DataFrame, metric: str, unit: Unit) -> pd.DataFrame:
+    """Per row, in the frame's order: mean, sd (ddof 1), n pairs, low, high, and cells done, failed, missing.
+
+    low and high bound the 95 % t interval of the mean: NaN below two pairs, the mean itself where sd is 0.
+    """
+    pairs = per_pair(frame, metric, unit)
+    counts = pd.crosstab(frame["row"], frame["status"]).reindex(
+        index=pairs.columns, columns=["done", "failed", "missing"], fill_value=0
+    )
+    table = pd.DataFrame({"mean": pairs.mean(), "sd": pairs.std(ddof=1), "n": pairs.count()})
+    table[["low", "high"]] = [_interval(pairs[row].dropna().to_numpy()) for row in pairs.columns]
+    return table.join(counts).rename_axis(index="row")
+
+
+def difference(a: pd.Series, b: pd.Series) -> Difference:
+    """a - b over the pairs present in both; `a` and `b` are columns of per_pair, else ValueError."""
+    for column in (a, b):
+        if column.index.name not in get_args(Unit) or not column.index.is_unique:
+            raise ValueError(
+                "expected columns of per_pair (one value per fold or per seed), found another index"
+            )
+    both = pd.DataFrame({"a": a, "b": b}).dropna()
+    x, y, n = both["a"].to_numpy(), both["b"].to_numpy(), len(both)
+    if n == 0:
+        return Difference(None, None, None, None, 0, NO_PAIR)
+    mean = float(np.mean(x - y))
+    if n == 1:
+        return Difference(mean, None, None, None, 1, ONE_PAIR)
+    # Averaging seeds leaves rounding noise, on which a t test would find p = 0.
+    if np.ptp(x - y) <= 1e-12 * max(np.abs(x).max(), np.abs(y).max()):
+        return Difference(
+            0.0 if np.allclose(x, y, rtol=1e-12, atol=0) else mean, None, None, None, n, NO_VARIATION
+        )
+    test = scipy.stats.ttest_rel(x, y)
+    low, high = test.confidence_interval(LEVEL)
+    return Difference(mean, float(low), float(high), float(test.pvalue), n, "")
+
+
+def contrast(frame: pd.DataFrame, metric: str, unit: Unit, a: str, b: str) -> Difference:
+    """Row `a` minus row `b`, over the cells that both have."""
+    pairs = per_pair(frame, metric, unit, common=list(dict.fromkeys([a, b])))
+    return difference(pairs[a], pairs[b])
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment over the p-values that one table shows; None stays None."""
+    known = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(known, method="holm")[1] if known else [])
+    return [None if p is None else float(next(adjusted)) for p in p_values]
+
+
+def note(
+    n: int, unit: Unit, validation: str | None = None, done: int | None = None, planned: int | None = None
+) -> list[str]:
+    """What `n` pairs allow one to say, in sentences; `done` of `planned` cells, where not all are done."""
+    sentences = []
+    if done is not None and planned is not None and done < planned:
+        sentences.append(
+            f"Incomplete: {done} of {planned} cells done. Rows then rest on different cells; "
+            "a difference uses only the cells that both of its rows have."
+        )
+    if unit == "fold":
+        sentences.append(
+            f"n = {n} {_plural(n, 'subject fold')}, seeds averaged within a fold. Folds share training data, "
+            "so the intervals are approximate."
+        )
+    else:
+        sentences.append(
+            f"n = {n} {_plural(n, 'seed')} on one split: the intervals cover training randomness only, "
+            "not the choice of subjects or windows."
+        )
+    if n < 2:
+        sentences.append("With fewer than two pairs there is no interval and no test.")
+    else:
+        smallest = 2 / 2**n
+        stars = "no star would be honest" if smallest > 1 - LEVEL else "stars are left out all the same"
+        sentences.append(f"With {n} pairs the smallest two-sided signed-rank p is {smallest:.4g}: {stars}.")
+    if validation == "stratified part":
+        sentences.append("Validation is a stratified part of the training windows, not whole subjects.")
+    return sentences
+
+
+def notes(frame: pd.DataFrame, metric: str, unit: Unit) -> list[str]:
+    """What a reader of `metric` must know: note(), then failed, missing, odd, mixed and shared cells."""
+    done = frame[frame["status"] == "done"]
+    n = int(per_pair(frame, metric, unit).count().max())
+    stratified = (done["data/validation"] == "stratified part").any()
+    lines = note(n, unit, "stratified part" if stratified else None, len(done), len(frame))
+    for status in ("failed", "missing"):
+        counts = frame.loc[frame["status"] == status, "row"].value_counts(sort=False)
+        if len(counts):
+            each = ", ".join(f"{row} {count}" for row, count in counts.items())
+            lines.append(f"{status.capitalize()} cells, {counts.sum()} of {len(frame)}: {each}.")
+    for error, cells in frame[frame["status"] == "failed"].groupby("error"):
+        lines.append(f"Failed with {str(error)[:120]!r}: {', '.join(cells['row'].unique())}.")
+    if metric in done and (odd := int((~np.isfinite(done[metric])).sum())):
+        lines.append(f"Done cells without a finite {metric}, not counted in n: {odd}.")
+    by_row = frame.groupby("row", sort=False)
+    fixed = [str(row) for row, cells in by_row if cells["seed"].isna().all()]
+    if fixed and unit == "seed":
+        lines.append(f"No randomness in {', '.join(fixed)}: one value, which stands for every seed.")
+    for name in [str(name) for name in done if str(name).startswith("env/")]:
+        values = done[name].fillna("unknown").value_counts().sort_index()
+        if len(values) > 1:
+            each = ", ".join(f"{str(value)[:24]} ({count} cells)" for value, count in values.items())
+            lines.append(f"Mixed {name.removeprefix('env/')}: {each}; rows may differ for this reason.")
+    rows_of: dict[tuple[str, ...], list[str]] = {}
+    for row, cells in by_row:
+        rows_of.setdefault(tuple(sorted(cells["signature"])), []).append(str(row))
+    for rows in rows_of.values():
+        if len(rows) > 1:
+            lines.append(f"Equal configurations, one set of trials shown more than once: {', '.join(rows)}.")
+    return lines
+
+
+def _cells(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """`metric` of the done cells, (fold, seed) x rows; a row without randomness repeats for every seed."""
+    done = frame["status"] == "done"
+    if metric in frame:
+        value = frame[metric].where(done & np.isfinite(frame[metric]))
+    elif done.any():
+        known = [str(name) for name in frame.select_dtypes("float64")]
+        near = difflib.get_close_matches(metric, known, n=1)
+        raise ValueError(
+            f"no cell has the metric {metric!r}" + (f", did you mean {near[0]!r}?" if near else "")
+        )
+    else:
+        value = pd.Series(np.nan, index=frame.index)
+    cells = frame[["row", "seed", "fold"]].assign(value=value)
+    drawn, fixed = cells[cells["seed"].notna()], cells[cells["seed"].isna()]
+    seeds = pd.DataFrame({"seed": sorted(drawn["seed"].unique()) or [0]}, dtype="Int64")
+    every = pd.concat([drawn, fixed.drop(columns="seed").merge(seeds, how="cross")])
+    wide = every.pivot(index=["fold", "seed"], columns="row", values="value")
+    return wide[list(dict.fromkeys(frame["row"]))].astype("float64")
+
+
+def _interval(x: np.ndarray) -> tuple[float, float]:
+    if len(x) < 2:
+        return float("nan"), float("nan")
+    if np.ptp(x) == 0:
+        return float(x[0]), float(x[0])
+    low, high = scipy.stats.t.interval(LEVEL, len(x) - 1, loc=x.mean(), scale=scipy.stats.sem(x))
+    return float(low), float(high)
+
+
+def _plural(n: int, noun: str) -> str:
+    return noun if n == 1 else noun + "s"

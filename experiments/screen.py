@@ -1,0 +1,67 @@
+"""What a launch shows: one live line in a terminal, plain lines elsewhere."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from experiments.sweep import Cell
+
+PLAIN_EVERY_S = 30.0
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+class Screen:
+    """Progress counted in epochs, so that it moves while long trials run. `launch.Report` for people."""
+
+    def __init__(self) -> None:
+        self.console = Console()
+        self.live = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.live.add_task("starting", total=1)
+        self.live.start()
+        self.began: float | None = None
+        self.eta = ""
+        self.trials = 0
+        self.last_plain = time.monotonic()
+
+    def note(self, line: str) -> None:
+        self.console.print(line, highlight=False)
+
+    def progress(self, done: float, total: float, running: list[str]) -> None:
+        now = time.monotonic()
+        if self.began is None:
+            self.began = now
+        if done:
+            self.eta = f"ETA {_duration((now - self.began) * (total - done) / done)}"
+        self.live.update(
+            self.task, completed=done, total=total, description=f"{self.eta}  {' '.join(running)}"
+        )
+        if not self.console.is_terminal and now - self.last_plain > PLAIN_EVERY_S:
+            self.last_plain = now
+            self.note(f"{100 * done / total:.0f}%  {self.eta}  running: {' '.join(running)}")
+
+    def ended(self, cell: Cell, result: dict[str, Any]) -> None:
+        self.trials += 1
+        seed = "" if cell.seed is None else f" seed {cell.seed}"
+        name = f"{self.trials:>3}  {cell.row}{seed} fold {cell.fold}"
+        if result["status"] == "done":
+            score, seconds = 100 * result["metrics"]["val/macro_f1"], result["cost"]["total_s"]
+            self.note(f"{name}: validation macro-F1 {score:.1f}, {seconds:.1f} s")
+        else:
+            self.note(f"{name}: failed: {result['error']}")
+
+    def close(self) -> None:
+        self.live.stop()

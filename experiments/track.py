@@ -1,0 +1,307 @@
+"""MLflow as a view of the ledger: a parent run per row of a sweep, a child run per finished cell.
+
+Nothing lives in MLflow alone: `Mirror.sync` brings it up to plan and ledger from any state, and deletes
+(MLflow can undo it) what they no longer hold. Final metrics keep the ledger's names; the curves are under
+`epoch/`, so that a curve's last point never passes for a final value. A parent holds each metric's mean over
+its cells, the sample deviation under `<metric>/sd`, and the counts `n` and `failed`.
+"""
+
+import json
+import logging
+import math
+import os
+import re
+import statistics
+import sys
+import threading
+import time
+from collections import ChainMap, Counter, namedtuple
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from experiments.identity import digest
+from experiments.ledger import Store, locked, read_json, write_json
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+STATUS = {"done": "FINISHED", "failed": "FAILED"}
+# Defaults, the user's own settings win. With MLflow's, a dead server blocks one call for minutes.
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+CATCH_UP = "Nothing is lost: the ledger has every result, and the next run catches up."
+Json = dict[str, Any]
+Cell = namedtuple("Cell", "row seed fold signature")  # as text; a row without seeds has ""
+
+
+class MirrorError(Exception):
+    """MLflow could not be brought up to the ledger: one line, free of secrets."""
+
+
+def uri(store: Path) -> str:
+    """MLFLOW_TRACKING_URI, or else an SQLite file in the store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.resolve()}/mlflow.db"
+
+
+def redact(text: str) -> str:
+    """`text` without the credentials of the addresses in it."""
+    text = re.sub(r"://[^\s'\"]*@", "://***@", text)
+    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", r"\1***", text)
+
+
+def pending(store: Path, plan: Json) -> list[Cell]:
+    """The finished cells that MLflow may not show as they are: new or retried ones; all of them where plan or
+    address changed, or the database file is gone. Answers without importing mlflow."""
+    mirror = Mirror(store, plan)
+    finished, record, file = mirror.finished(), read_json(mirror.path), mirror.uri.removeprefix("sqlite:///")
+    lost = file != mirror.uri and not Path(file).exists()
+    if not record or lost or record["view"] != mirror.record({})["view"]:
+        return list(finished)
+    shown = {tuple(cell) for cell in record["cells"]}
+    return [cell for cell, result in finished.items() if (*cell, result["finished_at"]) not in shown]
+
+
+def ui_command(store: Path, port: int = 5000) -> tuple[list[str] | None, str]:
+    """The command that serves MLflow's own UI to this machine alone, and its address; (None, hint) where
+    MLFLOW_TRACKING_URI is a server that has one already. The database's address goes by this process's
+    environment: it may hold a password, and every user of the machine can read a command line."""
+    address = uri(store)
+    if not address.startswith(DATABASES):
+        return None, f"MLFLOW_TRACKING_URI is a server with a UI of its own: {redact(address)}"
+    _set_environment(MLFLOW_BACKEND_STORE_URI=address)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--artifacts-destination", str(store.resolve() / "mlartifacts")]
+    return command, f"http://127.0.0.1:{port}"
+
+
+class Mirror:
+    """One sweep's view in MLflow; `plan` is the sweep's plan.json."""
+
+    def __init__(self, store: Path, plan: Json) -> None:
+        self.store, self.plan, self.uri, self._ledger = store, plan, uri(store), Store(store)
+        self.path = self._ledger.sweep(plan["sweep"]) / "mirrored.json"
+        self._rows = {row["name"]: row for row in plan["rows"]}
+        cells = [["" if cell[f] is None else str(cell[f]) for f in Cell._fields] for cell in plan["cells"]]
+        self._cells = dict.fromkeys(Cell(*texts) for texts in cells)
+        names = {name for row in plan["rows"] for name in row["factors"]}
+        self._ends = Counter(name.split(".")[-1] for name in names)
+        self._client: Any = None
+        self._record: Json = {}  # as last written here; where the file differs, MLflow is searched again
+        self._parents: dict[str, Json] = {}  # row -> run, status, metrics
+        self._children: dict[Cell, tuple[str, str]] = {}  # finished_at, run_id
+
+    def finished(self) -> dict[Cell, Json]:
+        """The plan's cells that have a result."""
+        results = {name: self._ledger.result(name) for name in {cell.signature for cell in self._cells}}
+        return {cell: result for cell in self._cells if (result := results[cell.signature])}
+
+    def record(self, finished: dict[Cell, Json]) -> Json:
+        """What MLflow shows; its address, which may hold a password, is in it as a digest."""
+        cells = [[*cell, result["finished_at"]] for cell, result in finished.items()]
+        return {"schema": 1, "view": digest([self.uri, self.plan]), "cells": cells}
+
+    def connect(self) -> None:
+        """Create the database and the experiment where they are missing, one process at a time: several that
+        open a fresh SQLite database at once leave it unusable."""
+        _set_environment()
+        from mlflow import MlflowClient
+
+        name, note = self.plan["sweep"], {"mlflow.note.content": self.plan["question"]}
+        with locked(self.store / "mlflow.lock", wait=True):
+            client, folder = MlflowClient(self.uri), str(self.store.resolve() / "mlartifacts" / name)
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                place = folder if self.uri.startswith(DATABASES) else None
+                experiment = client.get_experiment(client.create_experiment(name, place))
+            elif experiment.lifecycle_stage == "deleted":
+                client.restore_experiment(experiment.experiment_id)
+            for tag, value in note.items() - experiment.tags.items():
+                client.set_experiment_tag(experiment.experiment_id, tag, value)
+            if (mark := read_json(self.store / "store.json")) is None:
+                write_json(self.store / "store.json", mark := {"schema": 1, "id": os.urandom(8).hex()})
+        # Two stores may keep the same sweep on one server: each reads and writes its own runs only.
+        self._scope = {"shapelex.store": mark["id"], "shapelex.sweep": name}
+        self._client, self._experiment = client, experiment.experiment_id
+
+    def sync(self) -> int:
+        """Bring MLflow up to the ledger (twice adds nothing): how many children it wrote, or MirrorError."""
+        try:
+            if self._client is None:
+                self.connect()
+            with locked(self.store / "mlflow.lock", wait=True):
+                return self._sync()
+        except Exception as error:
+            self._record = {}
+            reason = redact(f"{self.uri} failed: {type(error).__name__}: {' '.join(str(error).split())}")
+            raise MirrorError(f"MLflow at {reason[:400]} {CATCH_UP}") from None
+
+    def _sync(self) -> int:
+        finished = self.finished()
+        results = {row: [finished.get(cell) for cell in self._cells if cell.row == row] for row in self._rows}
+        summaries = {row: _summary([result for result in found if result]) for row, found in results.items()}
+        if not self._record or read_json(self.path) != self._record:
+            self._take_stock(finished, summaries)
+        news = [c for c, r in finished.items() if self._children.get(c, ("",))[0] != r["finished_at"]]
+        for cell in news:
+            if cell in self._children:
+                self._client.delete_run(self._children[cell][1])
+            self._children[cell] = finished[cell]["finished_at"], self._write_child(cell, finished[cell])
+        for row, found in results.items():
+            self._update_parent(self._parents[row], summaries[row], "FINISHED" if all(found) else "RUNNING")
+        self._record = self.record(finished)
+        write_json(self.path, self._record)
+        return len(news)
+
+    def _take_stock(self, finished: dict[Cell, Json], summaries: dict[str, Json]) -> None:
+        """Keep the runs that are whole and current, delete the others, create the missing parents."""
+        where = " and ".join(f"tags.`{name}` = '{value}'" for name, value in self._scope.items())
+        runs = self._client.search_runs([self._experiment], where, max_results=50_000)
+        self._parents, self._children = {}, {}
+        for run in (run for run in runs if run.data.tags["shapelex.kind"] == "row"):
+            row, metrics = run.data.tags["shapelex.row"], run.data.metrics
+            if row in summaries and row not in self._parents and metrics.keys() <= summaries[row].keys():
+                self._log(run, self._tags(row))
+                self._parents[row] = {"run": run, "status": run.info.status, "metrics": metrics}
+            else:
+                self._client.delete_run(run.info.run_id)
+        for row in [row for row in self._rows if row not in self._parents]:
+            run = self._client.create_run(self._experiment, tags=self._tags(row), run_name=row)
+            self._parents[row] = {"run": run, "status": "RUNNING", "metrics": {}}
+        for run in (run for run in runs if run.data.tags["shapelex.kind"] == "trial"):
+            tags = run.data.tags
+            cell = Cell(*(tags.get(f"shapelex.{name}", "") for name in Cell._fields))
+            whole = tags.get("shapelex.mirrored") == "true" and run.info.status in STATUS.values()
+            current = cell in finished and tags.get("shapelex.finished_at") == finished[cell]["finished_at"]
+            if whole and current and cell not in self._children:
+                self._log(run, self._tags(cell.row, cell))
+                self._children[cell] = tags["shapelex.finished_at"], run.info.run_id
+            else:
+                self._client.delete_run(run.info.run_id)
+
+    def _write_child(self, cell: Cell, result: Json) -> str:
+        """All that a trial left behind; the tag that says so and the status come last."""
+        from mlflow.entities import Dataset, DatasetInput
+
+        folder, tags = self._ledger.trial(cell.signature), self._tags(cell.row, cell)
+        costs, digests = _finite(result.get("cost", {}), "cost/"), result.get("digests", {})
+        end_ms = round(1000 * datetime.fromisoformat(result["finished_at"]).timestamp())
+        start_ms = end_ms - round(1000 * costs.get("cost/total_s", 0))
+        run = self._client.create_run(self._experiment, start_ms, tags, tags["mlflow.runName"])
+        curves = folder / "metrics.jsonl"  # the last line of a killed trial may be torn
+        lines = curves.read_text().rpartition("\n")[0].splitlines() if curves.exists() else []
+        values = [(epoch.pop("epoch"), _finite(epoch, "epoch/")) for epoch in map(json.loads, lines)]
+        values.append((0, _finite(result["metrics"]) | costs))
+        points = [(name, value, end_ms, step) for step, at in values for name, value in at.items()]
+        self._log(run, {}, _flat(result["config"]), points)
+        if digests.get("data"):  # cut at MLflow's 36 characters, whole in the tag
+            data = {"name": self.plan["dataset"]} | result.get("data", {})
+            dataset = Dataset(data["name"], digests["data"][:36], "shapelex", "{}", profile=json.dumps(data))
+            self._client.log_inputs(run.info.run_id, [DatasetInput(dataset)])
+        for figure in sorted(folder.glob("figures/*.png")):
+            self._client.log_artifact(run.info.run_id, str(figure), "figures")
+        tags = _flat({"shapelex.digest": digests, "environment": result.get("environment", {})})
+        if result.get("error"):
+            tags |= {"shapelex.error": result["error"], "mlflow.note.content": result["error"]}
+        self._log(run, tags | {"shapelex.finished_at": result["finished_at"], "shapelex.mirrored": "true"})
+        self._client.set_terminated(run.info.run_id, STATUS[result["status"]], end_ms)
+        return str(run.info.run_id)
+
+    def _update_parent(self, parent: Json, summary: dict[str, float], status: str) -> None:
+        now_ms, news = int(1000 * time.time()), summary.items() - parent["metrics"].items()
+        self._log(parent["run"], {}, {}, [(name, value, now_ms, 0) for name, value in news])
+        if status != parent["status"]:
+            change = self._client.set_terminated if status == "FINISHED" else self._client.update_run
+            change(parent["run"].info.run_id, status)
+        parent |= {"status": status, "metrics": summary}
+
+    def _tags(self, row: str, cell: Cell | None = None) -> dict[str, str]:
+        """Of a row's parent, or of a cell's child; a child's name holds only what differs."""
+        factors, variant = _flat(self._rows[row]["factors"]).items(), self._rows[row]["variant"]
+        ends = [(name.split(".")[-1], name, value) for name, value in factors]
+        tags = {end if self._ends[end] == 1 else name: value for end, name, value in ends} | self._scope
+        tags |= {"shapelex.kind": "row", "shapelex.row": row, "shapelex.variant": variant}
+        tags["mlflow.runName"] = row
+        if cell is not None:
+            seed = f" s{cell.seed}" if cell.seed else ""
+            fold = f" f{cell.fold}" if len({other.fold for other in self._cells}) > 1 else ""
+            tags |= {f"shapelex.{name}": value for name, value in cell._asdict().items() if value}
+            tags |= {"shapelex.kind": "trial", "mlflow.runName": row + seed + fold}
+            tags["mlflow.parentRunId"] = self._parents[row]["run"].info.run_id
+        return tags
+
+    def _log(self, run: Any, tags: Json, params: Json | None = None, points: Any = ()) -> None:
+        """Log (name, value, time_ms, step) points, params, and what `tags` change, in as few calls as MLflow
+        allows: 1000 values in each, 100 of them params and 100 tags."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(*point) for point in points]
+        texts = [Param(name, value[:6000]) for name, value in (params or {}).items()]
+        news = [RunTag(name, value[:5000]) for name, value in tags.items() - run.data.tags.items()]
+        while metrics or texts or news:
+            self._client.log_batch(run.info.run_id, metrics[:800], texts[:100], news[:100], synchronous=True)
+            metrics, texts, news = metrics[800:], texts[100:], news[100:]
+
+
+class BackgroundMirror:
+    """Syncs in a daemon thread whenever told to, so that training never waits for it."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror, self._wake, self._closing = mirror, threading.Event(), False
+        self._problem: str | None = None
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._thread.start()
+
+    def nudge(self) -> None:
+        self._wake.set()
+
+    def close(self, timeout_s: float) -> str | None:
+        """One last sync; the message where MLflow is left behind the ledger, else None."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(timeout_s)
+        late = f"MLflow was not done in {timeout_s:g} s. {CATCH_UP}"
+        return late if self._thread.is_alive() else self._problem
+
+    def _loop(self) -> None:
+        last = False
+        while not last:
+            self._wake.wait()
+            self._wake.clear()
+            last = self._closing
+            try:
+                self._mirror.sync()
+                self._problem = None
+            except MirrorError as error:
+                self._problem = str(error)
+
+
+def _set_environment(**fixed: str) -> None:
+    os.environ.update(ENVIRONMENT | os.environ | fixed)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every retry
+
+
+def _summary(results: list[Json]) -> dict[str, float]:
+    """Mean and sample deviation of each metric over the results that are done."""
+    done = [_finite(result["metrics"]) for result in results if result["status"] == "done"]
+    values = {name: [metrics[name] for metrics in done if name in metrics] for name in set().union(*done)}
+    out = {"n": float(len(done)), "failed": float(len(results) - len(done))}
+    out |= {name: statistics.fmean(found) for name, found in values.items()}
+    return out | {f"{name}/sd": statistics.stdev(found) for name, found in values.items() if len(found) > 1}
+
+
+def _finite(values: Json, prefix: str = "") -> dict[str, float]:
+    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    return {prefix + name: float(value) for name, value in numbers.items() if math.isfinite(value)}
+
+
+def _flat(config: Json, prefix: str = "") -> dict[str, str]:
+    """Dotted names and short texts: a text is itself, all else its JSON."""
+    deep = [_flat(value, f"{prefix}{name}.") for name, value in config.items() if isinstance(value, dict)]
+    flat = {prefix + name: value for name, value in config.items() if not isinstance(value, dict)}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in flat.items()}
+    return dict(ChainMap(texts, *deep))

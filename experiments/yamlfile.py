@@ -1,0 +1,199 @@
+"""YAML files read strictly, with the line of every key; the one module that imports yaml.
+
+Scalars follow the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), not PyYAML's 1.1:
+`1e-4` is a number, `off` and `12:30` are text. What a sweep does not need (tags, directives, merge keys,
+several documents) is refused rather than ignored. Every failure is a `FileError` of one line.
+"""
+
+import copy
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+Keys = tuple[str | int, ...]
+MAX_VALUES = 100_000  # counted with every alias written out: ten lines of aliases can name billions
+MAX_DEPTH = 64
+LISTED = 12
+CORE_SCHEMA = {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}
+
+
+class FileError(Exception):
+    """A fault in a user's file; its text is one line, `sweeps/x.yaml:12: message`."""
+
+    def __init__(self, file: str, line: int | None, message: str) -> None:
+        super().__init__(file, line, message)
+        self.file, self.line, self.message = file, line, " ".join(message.split())
+
+    def __str__(self) -> str:
+        place = " ".join(self.file.splitlines()) + ("" if self.line is None else f":{self.line}")
+        return f"{place}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file's plain data, the 1-based line of every key and list item, and the comment on top."""
+
+    path: Path
+    data: Any
+    lines: dict[Keys, int]
+    comment: str
+
+    def line(self, path: Keys) -> int:
+        """The line of the longest known prefix of `path`."""
+        return next(self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines)
+
+    def error(self, path: Keys, message: str) -> FileError:
+        return FileError(str(self.path), self.line(path), message)
+
+
+def read(path: str | Path) -> Document:
+    """The file as plain data; raises FileError, and nothing else, whatever the file holds."""
+    path, text, line = Path(path), "", None
+    lines: dict[Keys, int] = {(): 1}
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+        root = yaml.compose(text, Loader=_Loader)
+        if isinstance(root, yaml.MappingNode):
+            return Document(path, _build(root, (), lines), lines, _top_comment(text))
+        message = "the top level must be 'key: value' pairs" if root and root.value else "the file is empty"
+    except FileNotFoundError:
+        files = {file.stem: file for file in path.parent.glob("*.y*ml")}  # '.yaml' makes any two names near
+        near = difflib.get_close_matches(path.stem, files, n=1)
+        message = "no such file" + (f", did you mean '{files[near[0]]}'?" if near else "")
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"this is not plain UTF-8 text: {chr(int(error.character))!a}"  # byte E9 shows as \udce9
+    except yaml.MarkedYAMLError as error:
+        line, message = _explain(error, text.splitlines())
+    raise FileError(str(path), line, message)
+
+
+def nearest(word: str, choices: Iterable[str], n: int = 1) -> str:
+    """How a message about an unknown `word` ends: `did you mean 'attention'?`, or the list of choices."""
+    names = list(dict.fromkeys(choices))
+    ranked = sorted(((_likeness(word, name), name) for name in names), key=lambda pair: pair[0], reverse=True)
+    if near := [f"'{name}'" for likeness, name in ranked[:n] if likeness[0] >= 0.6]:
+        return f"did you mean {' or '.join(near)}?"
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"choose from {', '.join(names[:LISTED])}{more}" if names else "there is nothing to choose from"
+
+
+def _likeness(word: str, name: str) -> tuple[float, float]:
+    """How near, 0 to 1: first to any dotted tail of `name`, then (between equals) to the whole of it."""
+    word, parts = word.lower(), name.lower().split(".")
+    ratios = [difflib.SequenceMatcher(None, word, ".".join(parts[i:])).ratio() for i in range(len(parts))]
+    return (1.0 if word.split(".")[-1] == parts[-1] else max(ratios)), ratios[0]
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader up to the node tree, with resolvers of its own and the strict rules on syntax."""
+
+    yaml_implicit_resolvers: dict[Any, Any] = {  # noqa: RUF012 (None: whatever the first character is)
+        None: [(tag, re.compile(rf"(?:{pattern})\Z")) for tag, pattern in CORE_SCHEMA.items()]
+    }
+    # PyYAML ends a line at U+0085, U+2028 and U+2029; YAML 1.2 and editors do not, so numbers would be off.
+    NON_PRINTABLE = re.compile("[^\t\n\r -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # type: ignore[misc]
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if len(self.states) > MAX_DEPTH:
+            _refuse(f"nested more than {MAX_DEPTH} deep", event.start_mark)
+        node: Any = super().compose_node(parent, index)
+        if isinstance(event, yaml.AliasEvent):
+            if node.end_mark is None:
+                _refuse(f"alias *{event.anchor} stands inside what it names", event.start_mark)
+            node = copy.copy(node)  # so that the alias has a line of its own
+            node.start_mark = event.start_mark
+        return node
+
+    def scan_tag(self) -> NoReturn:
+        _refuse("tags are not allowed (quote text that begins with '!')", self.get_mark())
+
+    def scan_directive(self) -> NoReturn:
+        _refuse("directives (%YAML, %TAG) are not allowed", self.get_mark())
+
+    def scan_flow_scalar(self, style: Any) -> Any:
+        mark = self.get_mark()
+        try:
+            token = super().scan_flow_scalar(style)
+            token.value.encode()
+        except (ValueError, OverflowError):  # "\UFFFFFFFF" breaks chr(), "\ud800" every later write
+            _refuse("an escape in this text names no character", mark)
+        return token
+
+
+def _build(node: Any, path: Keys, lines: dict[Keys, int]) -> Any:
+    """Plain data from a node, noting in `lines` the line of everything below it."""
+    if len(lines) > MAX_VALUES or len(path) > MAX_DEPTH:
+        _refuse(f"over {MAX_VALUES:,} values or {MAX_DEPTH} levels, aliases written out", node.start_mark)
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node)
+    is_list = isinstance(node, yaml.SequenceNode)
+    pairs = [(item, item) for item in node.value] if is_list else node.value
+    data: dict[str | int, Any] = {}
+    for key_node, child in pairs:
+        key = len(data) if is_list else _key(key_node)
+        here = (*path, key)
+        if here in lines:
+            _refuse(f"key {key!r} is given twice, first on line {lines[here]}", key_node.start_mark)
+        lines[here] = key_node.start_mark.line + 1
+        data[key] = _build(child, here, lines)
+    return list(data.values()) if is_list else data
+
+
+def _key(node: Any) -> str:
+    if node.value == "<<" and node.style is None:
+        _refuse("merge keys (<<) are not allowed: write the keys out", node.start_mark)
+    if not isinstance(node, yaml.ScalarNode) or node.tag in CORE_SCHEMA:
+        _refuse("this key is not text: quote it", node.start_mark)
+    return str(node.value)
+
+
+def _scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
+    kind, text = node.tag, node.value
+    if kind not in ("int", "float"):
+        return {"null": None, "bool": text.lower() == "true"}.get(kind, text)
+    with suppress(ValueError, OverflowError):  # float(".inf"), int() of 5,000 digits, isfinite(10**400)
+        number = int(text, {"0x": 16, "0o": 8}.get(text[:2], 10)) if kind == "int" else float(text)
+        if math.isfinite(number):
+            return number
+    _refuse(f"{text[:40]} is not a finite number, or too large for one", node.start_mark)
+
+
+def _refuse(problem: str, mark: Any) -> NoReturn:
+    raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+def _explain(error: yaml.MarkedYAMLError, rows: list[str]) -> tuple[int, str]:
+    """PyYAML's error as a line and one sentence."""
+    late = error.context == "while scanning a simple key"  # noticed only after the key: point to the key
+    mark: Any = error.context_mark if late else error.problem_mark
+    line = min(mark.line + 1, len(rows))  # a missing bracket is noticed past the last line
+    row, problem = rows[line - 1], str(error.problem)
+    if row[: mark.column + 1].strip(" ") == "\t":
+        return line, "tab used for indentation: use spaces"
+    if problem.startswith(("mapping values are not", "expected <block end>", "expected '<document start>'")):
+        return line, "this does not fit here: check the indentation, or quote the text"
+    start = error.context_mark.line + 1 if error.context_mark else line
+    context = f"{error.context}{f' (from line {start})' if start < line else ''}, " if error.context else ""
+    return line, context + problem
+
+
+def _top_comment(text: str) -> str:
+    block = takewhile(lambda row: not row or row[0] == "#", map(str.strip, text.splitlines()))
+    return "\n".join(row.lstrip("#").removeprefix(" ") for row in block).strip("\n")

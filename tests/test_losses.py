@@ -1,0 +1,94 @@
+"""Each loss has one value computed by hand."""
+
+import math
+
+import pytest
+import torch
+
+from model import losses as L
+from model.attributes import Attributes
+from model.quantizer import Codebook
+from model.shapes import cut
+
+
+def test_series_and_shape_are_mean_squares_and_the_shape_target_is_detached() -> None:
+    a, b = torch.tensor([[1.0, 3.0]], requires_grad=True), torch.tensor([[0.0, 1.0]], requires_grad=True)
+    assert L.series(a, b).item() == pytest.approx(2.5)
+    L.shape(a, b).backward()
+    assert b.grad is None and a.grad is not None
+
+
+def test_spread_by_hand_for_two_tokens() -> None:
+    # l = 1/64 gives scale 1, so k = (1, 0) and (cos .1 pi / ..., ...): chord 2 sin(pi dt / 2) = 2 sin(.05)
+    t = torch.tensor([[[0.0], [0.1 / math.pi]]])
+    length = torch.full((1, 2, 1), 1 / 64)
+    chord = 2 * math.sin(0.05)
+    assert L.spread(t, length).item() == pytest.approx(2 * (0.2 - chord) / 4, abs=1e-6)
+
+
+def test_info_nce_by_hand_with_one_and_with_two_positives() -> None:
+    a = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    zero = torch.tensor(0.0)
+    alone = math.log(1 + math.exp(-1))  # each row: log(e + 1) - 1
+    assert L.info_nce(a, a, torch.tensor([0, 1]), zero).item() == pytest.approx(alone, abs=1e-6)
+    both = math.log(1 + math.e) - 0.5  # every pair is a positive: the mean logit is 1/2
+    assert L.info_nce(a, a, torch.tensor([4, 4]), zero).item() == pytest.approx(both, abs=1e-6)
+
+
+def test_info_nce_does_not_care_for_the_order_of_its_sides() -> None:
+    g = torch.Generator().manual_seed(0)
+    a, b, group = torch.randn(5, 4, generator=g), torch.randn(5, 4, generator=g), torch.tensor([0, 1, 0, 2, 1])
+    scale = torch.tensor(1.0)
+    torch.testing.assert_close(L.info_nce(a, b, group, scale), L.info_nce(b, a, group, scale))
+
+
+def test_consistency_by_hand() -> None:
+    one = Attributes(*(torch.full((1, 1, 1), v) for v in (0.0, 0.5, 1.0, 0.2, 0.3)))
+    two = one._replace(mu=torch.full((1, 1, 1), 1.0))
+    log_p, log_q = torch.tensor([[[0.5, 0.5]]]).log(), torch.tensor([[[0.9, 0.1]]]).log()
+    kl = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
+    assert L.consistency(one, two, log_p, log_q, ("z",)).item() == pytest.approx(kl, abs=1e-6)
+    assert L.consistency(one, two, log_p, log_q, ("mu",)).item() == pytest.approx(0.125)
+    assert L.consistency(one, two, log_p, log_q, ("mu", "z")).item() == pytest.approx((kl + 0.125) / 2, abs=1e-6)
+
+
+def test_text_recon_by_hand_and_a_table_of_one_text_gives_no_gradient() -> None:
+    p = torch.tensor([[3.0, 4.0]], requires_grad=True)
+    assert L.text_recon(p, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(1 - 0.6)
+    L.text_recon(p, torch.zeros(1, 2)).backward()
+    assert p.grad is not None and p.grad.abs().sum() == 0
+
+
+def test_ce_series_by_hand() -> None:
+    logits = torch.tensor([[0.0, math.log(3.0)]])
+    assert L.ce_series(logits, torch.tensor([1])).item() == pytest.approx(math.log(4 / 3), abs=1e-6)
+
+
+def test_vq_by_hand_and_the_gradient_goes_straight_through() -> None:
+    book = Codebook(2, 1, codebook_weight=0.25, entropy_weight=0.0, entropy_gamma=1.0)
+    with torch.no_grad():
+        book.embedding.weight.copy_(torch.tensor([[0.0], [10.0]]))
+    z = torch.tensor([[[1.0], [8.0]]], requires_grad=True)
+    q = book(z)
+    assert q.code.tolist() == [[0, 1]] and q.z.flatten().tolist() == [0.0, 10.0]
+    assert q.vq.item() == pytest.approx(1.25 * (1 + 4) / 2)
+    (3 * q.z).sum().backward()
+    assert z.grad is not None and z.grad.flatten().tolist() == [3.0, 3.0]
+
+
+def test_vq_entropy_prefers_sure_tokens_and_even_use() -> None:
+    book = Codebook(2, 1, codebook_weight=0.0, entropy_weight=1.0, entropy_gamma=1.0)
+    with torch.no_grad():
+        book.embedding.weight.copy_(torch.tensor([[0.0], [1.0]]))
+    even = book(torch.tensor([[[0.0], [1.0]]])).vq.item()
+    assert even == pytest.approx(-math.log(2), abs=1e-3)  # sure tokens, both codes: 0 - log 2
+    unsure = book(torch.tensor([[[0.5], [0.5]]])).vq.item()
+    assert unsure == pytest.approx(0.25, abs=1e-3)  # the entropies cancel; (sg(z_q) - z)^2 is left
+
+
+def test_cut_resamples_by_linear_interpolation_and_smooths_with_held_edges() -> None:
+    x = torch.arange(5.0).unsqueeze(0)
+    t, length = torch.tensor([[[0.25]]]), torch.tensor([[[0.5]]])
+    torch.testing.assert_close(cut(x, t, length, 5, 1), torch.tensor([[[1.0, 1.5, 2.0, 2.5, 3.0]]]))
+    smooth = cut(x, torch.zeros(1, 1, 1), torch.ones(1, 1, 1), 5, 3)
+    torch.testing.assert_close(smooth, torch.tensor([[[1 / 3, 1.0, 2.0, 3.0, 11 / 3]]]))

@@ -1,0 +1,231 @@
+"""The ablation table and its three formats, on made-up numbers."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+import scipy.stats
+from ledger_fixture import ROWS, made_up_scores, signature, write_ledger
+
+from analysis import ablation_tables, load, stats
+
+METRIC = "test/macro_f1"
+
+
+def _table(store: Path, **ledger: Any) -> ablation_tables.Table:
+    write_ledger(store, **ledger)
+    return ablation_tables.build(load.frame(store, "made_up"), load.plan(store, "made_up"))
+
+
+def _column(table: ablation_tables.Table, name: str) -> dict[str, str]:
+    header, body, _ = table.cells()
+    return {line[0]: line[header.index(name)] for line in body}
+
+
+def _fixed(value: Callable[[str], float]) -> Callable[[str, int | None, int], dict[str, float]]:
+    return lambda row, seed, fold: {METRIC: value(row) + fold / 100, "val/macro_f1": 0.5}
+
+
+def test_rows_stand_in_the_files_order_and_show_mean_sd_and_n(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    means = [
+        np.mean([made_up_scores("z_one_way", seed, fold)[METRIC] for seed in range(5)]) for fold in range(5)
+    ]
+    assert list(_column(table, "row")) == list(ROWS)
+    assert _column(table, "n")["z_one_way"] == "5"
+    shown = f"{100 * np.mean(means):.1f} ± {100 * np.std(means, ddof=1):.1f}"
+    assert _column(table, "macro-F1")["z_one_way"] == shown
+    assert _column(table, "hist.")["statistics"] == "-"
+    assert _column(table, "vs supervised")["supervised"] == "reference"
+
+
+def test_p_values_are_holm_adjusted_over_the_differences_of_the_table(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    frame = load.frame(tmp_path, "made_up")
+    others = [row for row in ROWS if row != "supervised"]
+    pairs = stats.per_pair(frame, METRIC, "fold")
+    raw = {row: scipy.stats.ttest_rel(pairs[row], pairs["supervised"]).pvalue for row in others}
+    assert table.numeric.loc[others, "difference/p"].to_dict() == pytest.approx(raw)
+    smallest = min(raw, key=lambda row: raw[row])
+    assert table.numeric.loc[smallest, "difference/p_holm"] == pytest.approx(6 * raw[smallest])
+
+
+def test_bold_follows_validation_even_where_another_row_is_better_on_test(tmp_path: Path) -> None:
+    validation = {"z_two_way": 0.9, "all_one_way": 0.8}
+    test = {"vqshape": 0.99, "z_two_way": 0.5, "all_one_way": 0.4}
+    table = _table(
+        tmp_path,
+        scores=lambda row, seed, fold: {
+            METRIC: test.get(row, 0.6) + fold / 1000,
+            "val/macro_f1": validation.get(row, 0.7) + fold / 1000,
+        },
+    )
+    header, body, marks = table.cells()
+    marked = {(body[i][0], header[j]): mark for i, j, mark in marks}
+    assert marked == {("z_two_way", "macro-F1"): "bold", ("all_one_way", "macro-F1"): "underline"}
+    assert "**50.2 ± 0.2**" in table.to_markdown() and "<u>40.2 ± 0.2</u>" in table.to_markdown()
+    assert (
+        r"\textbf{50.2 $\pm$ 0.2}" in table.to_latex() and r"\underline{40.2 $\pm$ 0.2}" in table.to_latex()
+    )
+    assert "Best means best on validation" in table.caption
+
+
+def test_rows_equal_on_validation_are_marked_alike_and_have_no_variation(tmp_path: Path) -> None:
+    table = _table(tmp_path, rows=("supervised", "vqshape", "z_one_way"), scores=_fixed(lambda row: 0.5))
+    assert {(i, mark) for i, _, mark in table.marks} == {(0, "bold"), (1, "bold"), (2, "bold")}
+    assert _column(table, "vs supervised")["vqshape"] == "+0.0 (no variation)"
+    assert _column(table, "p")["vqshape"] == "-"
+    assert "nan" not in table.to_markdown() + table.to_latex() + table.to_csv()
+
+
+def test_failed_and_missing_cells_are_shown_and_counted(tmp_path: Path) -> None:
+    table = _table(
+        tmp_path,
+        failed=[("z_one_way", 1, 2), *(("vqshape", seed, fold) for seed in range(5) for fold in range(5))],
+        missing=[("z_two_way", 4, fold) for fold in range(5)],
+    )
+    assert _column(table, "failed") == dict.fromkeys(ROWS, "0") | {"z_one_way": "1", "vqshape": "25"}
+    assert _column(table, "macro-F1")["vqshape"] == "-"
+    assert _column(table, "n") == dict.fromkeys(ROWS, "5") | {"vqshape": "0"}
+    notes = "\n".join(table.notes)
+    assert "Failed cells, 26 of 155:" in notes and "vqshape 25" in notes
+    assert "Missing cells, 5 of 155: z_two_way 5." in notes
+    assert "Incomplete: 124 of 155 cells done" in notes
+    assert "loss is not finite" in notes
+    assert list(table.numeric["missing"]) == [5 if row == "z_two_way" else 0 for row in ROWS]
+
+
+def test_a_complete_sweep_has_no_failed_column_and_no_such_note(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    assert "failed" not in table.header
+    assert not [line for line in table.notes if "ncomplete" in line or "Failed" in line or "Mixed" in line]
+
+
+def test_a_sweep_of_which_nothing_ran_is_a_table_of_gaps(tmp_path: Path) -> None:
+    everything = [(row, seed, fold) for row in ROWS for seed in (None, *range(5)) for fold in range(5)]
+    table = _table(tmp_path, missing=everything)
+    assert set(_column(table, "macro-F1").values()) == {"-"}
+    assert not table.marks
+    assert "Incomplete: 0 of 155 cells done" in table.notes[0]
+
+
+def test_mixed_devices_are_flagged_with_their_counts(tmp_path: Path) -> None:
+    table = _table(tmp_path, environment=lambda row, seed, fold: {"device": "cuda"} if seed == 0 else {})
+    assert "Mixed device: cpu (125 cells), cuda (30 cells); rows may differ for this reason." in table.notes
+
+
+def test_rows_of_equal_configuration_are_named(tmp_path: Path) -> None:
+    write_ledger(tmp_path)
+    plan = load.plan(tmp_path, "made_up")
+    frame = load.frame(tmp_path, "made_up")
+    twins = frame["row"].isin(["z_one_way", "z_two_way"])
+    frame.loc[twins, "signature"] = [signature("twin", None, fold) for fold in frame.loc[twins, "fold"]]
+    notes = ablation_tables.build(frame, plan).notes
+    assert "Equal configurations, one set of trials shown more than once: z_one_way, z_two_way." in notes
+
+
+def test_with_seeds_as_pairs_a_row_without_randomness_has_no_sd(tmp_path: Path) -> None:
+    table = _table(tmp_path, folds=1, unit="seed", validation="stratified part")
+    value = made_up_scores("statistics", None, 0)[METRIC]
+    assert _column(table, "macro-F1")["statistics"] == f"{100 * value:.1f}"
+    notes = "\n".join(table.notes)
+    assert "No randomness in statistics" in notes and "stratified part" in notes
+
+
+def test_contrasts_are_a_second_table_with_holm_of_its_own(tmp_path: Path) -> None:
+    contrasts = [("z_one_way", "shuffled_samples"), ("z_two_way", "z_one_way")]
+    table = _table(tmp_path, contrasts=contrasts)
+    small = table.contrasts
+    assert small is not None
+    pairs = stats.per_pair(load.frame(tmp_path, "made_up"), METRIC, "fold")
+    raw = [scipy.stats.ttest_rel(pairs[a], pairs[b]).pvalue for a, b in contrasts]
+    assert list(small.numeric["p"]) == pytest.approx(raw)
+    assert min(small.numeric["p_holm"]) == pytest.approx(2 * min(raw))
+    assert [line[0] for line in small.body] == [f"{a} \N{MINUS SIGN} {b}" for a, b in contrasts]
+    assert small.body[0][3] == "5"
+    assert small.body[0][0] in table.to_markdown()
+
+
+def test_latex_escapes_what_latex_would_eat(tmp_path: Path) -> None:
+    table = _table(tmp_path, rows=("supervised", "50%_a&b", "x<y|z"), contrasts=[("50%_a&b", "supervised")])
+    latex = table.to_latex(label="tab:made_up")
+    assert r"50\%\_a\&b &" in latex and r"x$<$y\textbar{}z &" in latex
+    assert r"numbers \& 100 \% of\_them" in latex and r"\label{tab:made_up}" in latex
+    assert r"50\%\_a\&b $-$ supervised" in latex
+    assert "50%" not in latex and "±" not in latex and "\N{MINUS SIGN}" not in latex
+    for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lrrrrrrrr}"):
+        assert part in latex
+    assert r"x<y\|z" in table.to_markdown()
+
+
+def test_markdown_fits_a_terminal(tmp_path: Path) -> None:
+    table = _table(tmp_path, rows=(*ROWS, "minirocket", "fcn"))
+    grid = [line for line in table.to_markdown().splitlines() if line.startswith("|")]
+    assert len(grid) == 11
+    assert len({len(line) for line in grid}) == 1
+    assert len(grid[0]) <= 105
+
+
+def test_csv_has_a_line_a_row_and_numbers_in_full_precision(tmp_path: Path) -> None:
+    table = _table(tmp_path)
+    lines = list(csv.DictReader(io.StringIO(table.to_csv())))
+    assert [line["row"] for line in lines] == list(ROWS)
+    assert [float(line["test/macro_f1/mean"]) for line in lines] == list(table.numeric["test/macro_f1/mean"])
+
+
+def test_metrics_that_are_no_fractions_are_not_shown_in_percent(tmp_path: Path) -> None:
+    write_ledger(tmp_path, scores=lambda row, seed, fold: {"codes/perplexity": 12.3456 + fold})
+    frame, plan = load.frame(tmp_path, "made_up"), load.plan(tmp_path, "made_up")
+    table = ablation_tables.build(frame, plan, metric="codes/perplexity")
+    assert _column(table, "codes/perplexity")["vqshape"] == "14.35 ± 1.581"
+    assert "acc." not in table.header and "percent" not in table.caption
+
+
+def test_validation_may_be_the_primary_metric(tmp_path: Path) -> None:
+    write_ledger(tmp_path)
+    frame, plan = load.frame(tmp_path, "made_up"), load.plan(tmp_path, "made_up")
+    table = ablation_tables.build(frame, plan, metric="val/macro_f1")
+    assert table.header[:4] == ("row", "n", "val", "acc.")
+    best = next(i for i, _, mark in table.marks if mark == "bold")
+    assert ROWS[best] == table.numeric["val/macro_f1/mean"].idxmax()
+
+
+def test_the_same_ledger_gives_the_same_bytes(tmp_path: Path) -> None:
+    def written(store: Path, out: Path) -> dict[str, bytes]:
+        table = _table(store, contrasts=[("z_one_way", "vqshape")], failed=[("z_one_way", 1, 2)])
+        return {path.name: path.read_bytes() for path in ablation_tables.save(table, out, "made_up")}
+
+    first = written(tmp_path / "a", tmp_path / "one")
+    assert set(first) == {"made_up.md", "made_up.csv", "made_up.tex", "made_up-contrasts.csv"}
+    assert first == written(tmp_path / "b", tmp_path / "two")
+    assert {path.name for path in (tmp_path / "one").iterdir()} == set(first)
+
+
+def test_figures_draw_on_the_axis_they_are_given_and_show_every_row(tmp_path: Path) -> None:
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from analysis import figures
+
+    write_ledger(tmp_path, failed=[("vqshape", seed, fold) for seed in range(5) for fold in range(5)])
+    plan = load.plan(tmp_path, "made_up")
+    _, axes = plt.subplots(1, 2)
+    strip = figures.strip_and_interval(load.frame(tmp_path, "made_up"), plan, axes[0])
+    curves = figures.learning_curves(load.curves(tmp_path, "made_up"), plan, axes[1])
+    assert (strip, curves) == tuple(axes)
+    assert [label.get_text() for label in strip.get_yticklabels()] == list(ROWS)
+    points = np.asarray(strip.collections[0].get_offsets())
+    expected = [
+        100 * np.mean([made_up_scores("z_two_way", seed, fold)[METRIC] for seed in range(5)])
+        for fold in range(5)
+    ]
+    level = points[np.round(points[:, 1]) == ROWS.index("z_two_way")]
+    assert list(level[:, 0]) == pytest.approx(expected)
+    names = [text.get_text() for text in curves.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert names == [row for row in ROWS if row != "statistics"]
+    plt.close("all")
