@@ -57,8 +57,10 @@ def encode(encoder: str, texts: list[str]) -> list[np.ndarray]:
     """
     import torch
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
     folder = files(encoder)[0].parent
+    logging.disable_progress_bar()
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
     out = []
