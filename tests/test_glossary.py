@@ -1,0 +1,68 @@
+"""docs/metrics.md has a line for every logged name, and no line for a name that nothing logs."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import captions, data, encoder, trial
+from experiments.config import RunConfig
+from experiments.execute import Job
+from experiments.identity import FileDigests, digest
+from experiments.ledger import Store
+
+GLOSSARY = (Path(__file__).parent.parent / "docs/metrics.md").read_text()
+ON_GPU_ONLY = {"cost/peak_gpu_memory_mb"}
+SMALL = {"patches": 5, "tokens": 5, "width": 16, "heads": 2, "codes": 8, "shape_length": 16}
+EVERYTHING = {
+    "model": {**SMALL, "guidance": {"attention": "two_way"}},
+    "losses": {"info_nce": 0.1, "consistency": 0.1, "text_recon": 0.1, "ce_series": 0.1},
+    "train": {"epochs": 1},
+}
+
+
+def written(name: str) -> set[str]:
+    rows = GLOSSARY.split(f"\n## {name}")[1].split("\n## ")[0].splitlines()
+    return {found.group(1) for row in rows if (found := re.match(r"\| `([^`]+)` \|", row))}
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    store = Store(tmp_path_factory.mktemp("store"))
+    files, entry = FileDigests(store.cache), data.DATASETS["basic_motions"]
+    found: dict[str, set[str]] = {"final": set(), "epoch": set(), "cost": set()}
+    for i, settings in enumerate((EVERYTHING, {"baseline": "statistics"})):
+        config = RunConfig.model_validate(settings)
+        texts = captions.class_texts(captions.bank_path(entry.name), config.text, entry.classes)
+        digests = {
+            "data": data.data_digest(files.of(entry.files())),
+            "text": digest(texts),
+            "encoder": files.of(encoder.files("minilm")),
+        }
+        signature = f"{i:016x}"
+        dumped = config.model_dump(mode="json")
+        trial.run([Job(signature, dumped, digests, str(store.root), "cpu", "test", time.time())])
+        result = store.result(signature)
+        assert result is not None and result["status"] == "done", result
+        found["final"] |= {
+            re.sub("/(tokens|histogram|statistics)/", "/<representation>/", k) for k in result["metrics"]
+        }
+        found["cost"] |= {f"cost/{name}" for name in result["cost"]}
+        curves = store.trial(signature) / "metrics.jsonl"
+        if curves.exists():
+            found["epoch"] |= {k for line in curves.read_text().splitlines() for k in json.loads(line)} - {
+                "epoch"
+            }
+    return found
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind", "elsewhere"),
+    [("Of a trial", "final", set()), ("Of an epoch", "epoch", set()), ("Cost", "cost", ON_GPU_ONLY)],
+)
+def test_the_glossary_and_a_real_trial_name_the_same(
+    logged: dict[str, set[str]], heading: str, kind: str, elsewhere: set[str]
+) -> None:
+    assert written(heading) - elsewhere == logged[kind]
