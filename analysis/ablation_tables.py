@@ -13,17 +13,18 @@ from typing import Any, Literal
 import pandas as pd
 
 from analysis import stats
+from analysis.wording import (
+    LABELS,
+    MINUS,
+    NONE,
+    VALIDATION,
+    formatter,
+    heading,
+    mean_sd,
+    metric_title,
+    p_value,
+)
 
-VALIDATION = "val/macro_f1"
-NONE = "-"
-MINUS = "\N{MINUS SIGN}"
-LABELS = {
-    "test/macro_f1": "macro-F1",
-    "test/accuracy": "acc.",
-    "test/tokens/macro_f1": "tokens",
-    "test/histogram/macro_f1": "hist.",
-    VALIDATION: "val",
-}
 # One pass over cells, headers, caption and notes alike; pandas' own escaping leaves captions alone.
 TEX = str.maketrans(
     {c: "\\" + c for c in "&%$#_{}"}
@@ -150,8 +151,8 @@ def build(
     numeric.insert(0, "variant", [row["variant"] for row in plan["rows"]])
     drawn = set(frame.loc[frame["seed"].notna(), "row"])
     columns = {"row": rows, "n": [str(n) for n in numeric["n"]]}
-    columns[_label(metric)] = [
-        _mean_sd(_formatter(metric), mean, sd if unit == "fold" or row in drawn else None)
+    columns[heading(metric)] = [
+        mean_sd(formatter(metric), mean, sd if unit == "fold" or row in drawn else None)
         for row, mean, sd in zip(rows, numeric["mean"], numeric["sd"], strict=True)
     ]
     numeric = numeric.rename(columns={k: f"{metric}/{k}" for k in ("mean", "sd", "low", "high")})
@@ -163,7 +164,7 @@ def build(
     means = {}
     for name in others:
         numeric[f"{name}/mean"] = stats.per_pair(frame, name, unit).mean().reindex(rows)
-        means[_label(name)] = [_formatter(name)(value) for value in numeric[f"{name}/mean"]]
+        means[heading(name)] = [formatter(name)(value) for value in numeric[f"{name}/mean"]]
     last = {LABELS[VALIDATION]: means.pop(LABELS[VALIDATION])} if VALIDATION in others else {}
     columns |= means
     notes = stats.notes(frame, metric, unit)
@@ -176,6 +177,10 @@ def build(
             what = f"vs {plan['reference']}: mean difference with its 95 % t interval"
             notes.append(f"{what}; p: paired t test, Holm-adjusted over the {tests} of this table.")
     columns |= last
+    best = numeric.get(f"{VALIDATION}/mean", pd.Series(dtype="float64"))
+    marks = _best(best, column=2)
+    if best.notna().any() and not marks:
+        notes.append("More than two rows tie for best on validation: none is marked.")
     if numeric["failed"].any():
         columns["failed"] = [str(n) for n in numeric["failed"]]
     return Table(
@@ -184,7 +189,7 @@ def build(
         notes=tuple(notes),
         header=tuple(columns),
         body=tuple(zip(*columns.values(), strict=True)),
-        marks=_best(numeric.get(f"{VALIDATION}/mean", pd.Series(dtype="float64")), column=2),
+        marks=marks,
         contrasts=_contrasts(frame, plan, metric) if plan.get("contrasts") else None,
     )
 
@@ -217,7 +222,7 @@ def _differences(
     table = pd.DataFrame([[getattr(d, k, None) for k in names] for d in found], columns=names)
     table = table.astype(dict.fromkeys(names[:4], "float64") | {"n": "Int64"})
     table.insert(4, "p_holm", pd.Series(adjusted, dtype="float64"))
-    show = _formatter(metric)
+    show = formatter(metric)
     cells = []
     for i, d in enumerate(found):
         if d is None:
@@ -229,17 +234,18 @@ def _differences(
         else:
             fewer = f" (n = {d.n})" if ns and d.n != ns[i] else ""
             cells.append(f"{show(d.mean, True)} [{show(d.low)}, {show(d.high)}]{fewer}")
-    return table, cells, [NONE if p is None else _p(p) for p in adjusted]
-
-
-def _p(p: float) -> str:
-    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+    return table, cells, [NONE if p is None else p_value(p) for p in adjusted]
 
 
 def _best(validation: pd.Series, column: int) -> Marks:
-    """Bold where validation is highest, underlined where it is second; equal rows are marked alike."""
+    """Bold where validation is highest, underlined where it is second; equal rows are marked alike.
+
+    Nothing is marked where more than two rows are the highest: validation then chooses nobody.
+    """
     rounded = validation.round(12)
     levels = sorted(rounded.dropna().unique(), reverse=True)
+    if levels and (rounded == levels[0]).sum() > 2:
+        return frozenset()
     marks: list[Mark] = ["bold", "underline"]
     return frozenset(
         (i, column, mark)
@@ -261,37 +267,3 @@ def _caption(plan: Mapping[str, Any], metric: str) -> str:
             "Best means best on validation (val: macro-F1 there): best bold, second underlined.",
         ]
     )
-
-
-def metric_title(metric: str) -> str:
-    """The metric in words, with its unit: "test macro-F1 in percent"."""
-    words = (
-        metric.replace("test/", "test ", 1).replace("val/", "validation ", 1).replace("macro_f1", "macro-F1")
-    )
-    return words + (" in percent" if metric_scale(metric) == 100 else "")
-
-
-def metric_scale(metric: str) -> int:
-    """100 for fractions, which the field shows in percent, else 1."""
-    return 100 if metric.endswith(("f1", "accuracy", "_frac")) else 1
-
-
-def _label(metric: str) -> str:
-    return LABELS.get(metric) or metric.removeprefix("test/").removesuffix("/macro_f1")
-
-
-def _formatter(metric: str) -> Callable[..., str]:
-    """Number -> string: fractions in percent with one decimal, as the field does, the rest in four digits."""
-
-    def show(value: float, signed: bool = False) -> str:
-        if pd.isna(value):
-            return NONE
-        sign = "+" if signed else ""
-        text = f"{100 * value:{sign}.1f}" if metric_scale(metric) == 100 else f"{value:{sign}.4g}"
-        return text.replace("-", MINUS)
-
-    return show
-
-
-def _mean_sd(show: Callable[..., str], mean: float, sd: float | None) -> str:
-    return show(mean) if sd is None or pd.isna(sd) else f"{show(mean)} ± {show(sd)}"

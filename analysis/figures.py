@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from analysis import stats
-from analysis.ablation_tables import metric_scale, metric_title
+from analysis.wording import metric_scale, metric_title
 
 COLUMN_INCHES = 3.4
 FONT_POINTS = 8

@@ -76,11 +76,17 @@ def test_bold_follows_validation_even_where_another_row_is_better_on_test(tmp_pa
 
 
 def test_rows_equal_on_validation_are_marked_alike_and_have_no_variation(tmp_path: Path) -> None:
-    table = _table(tmp_path, rows=("supervised", "vqshape", "z_one_way"), scores=_fixed(lambda row: 0.5))
-    assert {(i, mark) for i, _, mark in table.marks} == {(0, "bold"), (1, "bold"), (2, "bold")}
+    table = _table(tmp_path, rows=("supervised", "vqshape"), scores=_fixed(lambda row: 0.5))
+    assert {(i, mark) for i, _, mark in table.marks} == {(0, "bold"), (1, "bold")}
     assert _column(table, "vs supervised")["vqshape"] == "+0.0 (no variation)"
     assert _column(table, "p")["vqshape"] == "-"
     assert "nan" not in table.to_markdown() + table.to_latex() + table.to_csv()
+
+
+def test_nothing_is_marked_where_validation_chooses_nobody(tmp_path: Path) -> None:
+    table = _table(tmp_path, scores=_fixed(lambda row: 0.5))
+    assert not table.cells()[2]
+    assert "More than two rows tie for best on validation: none is marked." in table.notes
 
 
 def test_failed_and_missing_cells_are_shown_and_counted(tmp_path: Path) -> None:

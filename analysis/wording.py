@@ -1,0 +1,54 @@
+"""How numbers and metrics are written in tables and figures."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+VALIDATION = "val/macro_f1"
+NONE = "-"
+MINUS = "\N{MINUS SIGN}"
+LABELS = {
+    "test/macro_f1": "macro-F1",
+    "test/accuracy": "acc.",
+    "test/tokens/macro_f1": "tokens",
+    "test/histogram/macro_f1": "hist.",
+    VALIDATION: "val",
+}
+
+
+def metric_title(metric: str) -> str:
+    """The metric in words, with its unit: "test macro-F1 in percent"."""
+    words = (
+        metric.replace("test/", "test ", 1).replace("val/", "validation ", 1).replace("macro_f1", "macro-F1")
+    )
+    return words + (" in percent" if metric_scale(metric) == 100 else "")
+
+
+def metric_scale(metric: str) -> int:
+    """100 for fractions, which the field shows in percent, else 1."""
+    return 100 if metric.endswith(("f1", "accuracy", "_frac")) else 1
+
+
+def heading(metric: str) -> str:
+    return LABELS.get(metric) or metric.removeprefix("test/").removesuffix("/macro_f1")
+
+
+def formatter(metric: str) -> Callable[..., str]:
+    """Number -> string: fractions in percent with one decimal, as the field does, the rest in four digits."""
+
+    def show(value: float, signed: bool = False) -> str:
+        if pd.isna(value):
+            return NONE
+        sign = "+" if signed else ""
+        text = f"{100 * value:{sign}.1f}" if metric_scale(metric) == 100 else f"{value:{sign}.4g}"
+        return text.replace("-", MINUS)
+
+    return show
+
+
+def mean_sd(show: Callable[..., str], mean: float, sd: float | None) -> str:
+    return show(mean) if sd is None or pd.isna(sd) else f"{show(mean)} ± {show(sd)}"
+
+
+def p_value(p: float) -> str:
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
