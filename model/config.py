@@ -21,6 +21,8 @@ def _attributes(value: Any) -> Any:
     """`all` equals the sorted list of every attribute; order and repeats mean nothing."""
     if value == "all":
         return ATTRIBUTES
+    if isinstance(value, str):
+        raise ValueError(f"expected `all` or a list of {', '.join(get_args(Attribute))}")
     if isinstance(value, (list, tuple, set)) and all(isinstance(v, str) for v in value):
         return tuple(sorted(set(value)))
     return value
@@ -76,7 +78,7 @@ class ModelConfig(Frozen):
         """Raise ValueError with numbers that would work, if a series of `length` steps can't be built."""
         for name in ("patches", "tokens"):
             value = getattr(self, name)
-            if length % value:
+            if length < value or length % value:
                 divisors = [d for d in range(2, length + 1) if length % d == 0]
                 near = sorted(sorted(divisors, key=lambda d: abs(d - value))[:3])
                 raise ValueError(

@@ -6,15 +6,18 @@ import pytest
 import torch
 
 from model.config import ATTRIBUTES, GuidanceConfig, LossConfig, ModelConfig
+from model.guided import Batch, GuidedVQShape, Sizes
 from model.text import TextTable, TextTokens
-from model.vqshape import Batch, GuidedVQShape, Sizes, VQShape
+from model.vqshape import VQShape
 
 SIZES = Sizes(length=24, channels=2, classes=3, text_width=12)
 SMALL = dict(patches=6, tokens=4, width=16, heads=2, encoder_layers=1, tokenizer_layers=1, codes=8)
 W = 6
 
 
-def build(guidance: dict | None = None, losses: dict | None = None, queries: int | None = None, seed: int = 0):
+def build(
+    guidance: dict | None = None, losses: dict | None = None, queries: int | None = None, seed: int = 0
+):
     config = ModelConfig(**SMALL, shape_length=16, guidance=GuidanceConfig(**(guidance or {})))
     return GuidedVQShape(config, LossConfig(**(losses or {})), SIZES, queries, seed)
 
@@ -117,11 +120,11 @@ def test_guidance_off_equals_the_class_without_guidance_bit_for_bit() -> None:
 @pytest.mark.parametrize(("attention", "merge"), list(product(("one_way", "two_way"), ("mean", "contrast"))))
 def test_bolting_modules_on_moves_no_initial_weight_of_the_core(attention: str, merge: str) -> None:
     plain = build().core.state_dict()
-    guided = build({"attention": attention, "merge": merge}, {"info_nce": 1, "ce_series": 1}, 3).core.state_dict()
+    guided = build(
+        {"attention": attention, "merge": merge}, {"info_nce": 1, "ce_series": 1}, 3
+    ).core.state_dict()
     assert all(torch.equal(plain[k], guided[k]) for k in plain)
-    assert not torch.equal(
-        plain["codebook.embedding.weight"], build(seed=1).core.codebook.embedding.weight
-    )
+    assert not torch.equal(plain["codebook.embedding.weight"], build(seed=1).core.codebook.embedding.weight)
 
 
 def test_only_the_attributes_in_into_read_the_fused_tokens() -> None:
@@ -189,5 +192,7 @@ def test_a_window_of_the_wrong_shape_says_expected_and_found() -> None:
 
 
 def test_a_length_that_cannot_be_cut_names_numbers_that_work() -> None:
-    with pytest.raises(ValueError, match=r"model.patches 6 does not divide a window of 25 samples; try \[5, 25\]"):
+    with pytest.raises(
+        ValueError, match=r"model.patches 6 does not divide a window of 25 samples; try \[5, 25\]"
+    ):
         VQShape(ModelConfig(**SMALL, shape_length=16), 25, seed=0)
