@@ -81,8 +81,10 @@ def main() -> None:
             assert result is not None and result["status"] == "done", result
             walls.append(time.time() - began - result["cost"]["train_s"] - result["cost"]["evaluate_s"])
     fast, slow = statistics.median(ours), statistics.median(walls)
-    print(f"ours   median {fast:6.2f} s  (worst {max(ours):.2f} s, {len(ours)} trials, {args.workers} at a time)")
-    print(f"naive  median {slow:6.2f} s  (worst {max(walls):.2f} s, {len(walls)} trials, one at a time)")
+    print(
+        f"ours   median {fast:6.2f} s  (worst {max(ours):.2f} s, {len(ours)} trials, {args.workers} at once)"
+    )
+    print(f"naive  median {slow:6.2f} s  (worst {max(walls):.2f} s, {len(walls)} trials, 1 at once)")
     print(f"ratio  {slow / fast:.1f}x")
 
 

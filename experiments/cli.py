@@ -36,9 +36,9 @@ def _load(file: Path, store: Path) -> "tuple[Sweep, Store]":
     ledger = Store(store)
     try:
         sweep = load(file, ledger)
-    except (FileError, FileNotFoundError) as error:
+        sweep.save(ledger)
+    except (FileError, OSError) as error:
         _fail(str(error))
-    sweep.save(ledger)
     return sweep, ledger
 
 
@@ -66,7 +66,7 @@ def plan(file: SweepFile, store: StoreOption = DEFAULT_STORE) -> None:
     for cell in sweep.cells:
         seed = "-" if cell.seed is None else str(cell.seed)
         table.add_row(cell.row, seed, str(cell.fold), cell.signature, states[cell.signature])
-    Console().print(table)
+    Console(markup=False).print(table)
     trials = len({cell.signature for cell in sweep.cells})
     counts = Counter(states[cell.signature] for cell in sweep.cells)
     print(
@@ -149,6 +149,10 @@ def _run(
                     else ""
                 )
             )
+        else:
+            from experiments.search import Study
+
+            Study(sweep, ledger)  # a launch killed at its end may have left its last trials untold
     except (KeyboardInterrupt, SystemExit):
         screen.close()
         left = len(unfinished(sweep, ledger, retry_failed))
@@ -196,7 +200,7 @@ def status(file: SweepFile, store: StoreOption = DEFAULT_STORE) -> None:
             *(str(counts[s]) for s in ("done", "failed", "waiting")),
             f"{100 * max(best):.1f}" if best else "-",
         )
-    Console().print(table)
+    Console(markup=False).print(table)
     print(
         ", ".join(f"{total[s]} {s}" for s in ("done", "failed", "waiting")) + f" of {len(sweep.cells)} cells"
     )

@@ -5,7 +5,7 @@ Three marks steer the identity (see `identity.py`): `inert(default)` for what ca
 `RunConfig.unused()` for subtrees that the other settings switch off.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -48,11 +48,13 @@ class DataConfig(Frozen):
                 raise ValueError("spar needs window_s and overlap_frac (4 and 0.5, say)")
             if self.split != "subject_kfold":
                 raise ValueError("spar has no official split: split must be subject_kfold")
-        if self.split == "official" and self.fold:
-            raise ValueError("the official split has one fold: fold must be 0")
-        if self.split == "subject_kfold" and self.fold >= self.folds:
-            raise ValueError(f"fold {self.fold} is not below folds {self.folds}")
+        if self.fold > self.last_fold:
+            raise ValueError(f"fold {self.fold} is above {self.last_fold}, the last of split {self.split}")
         return self
+
+    @property
+    def last_fold(self) -> int:
+        return 0 if self.split == "official" else self.folds - 1
 
 
 class TextConfig(Frozen):
@@ -62,13 +64,7 @@ class TextConfig(Frozen):
     form: Literal["keyword", "sentence", "affirmative", "negative", "sub_actions"] = "sentence"
     control: Literal["none", "shuffled_samples", "constant"] = "none"
     encoder: Literal["minilm"] = "minilm"
-    tokens: Literal["native"] | int = "native"
-
-    @model_validator(mode="after")
-    def _check(self) -> "TextConfig":
-        if isinstance(self.tokens, int) and self.tokens < 1:
-            raise ValueError("tokens is native or a number above 0")
-        return self
+    tokens: Literal["native"] | Annotated[int, Field(ge=1)] = "native"
 
 
 class TrainConfig(Frozen):
@@ -84,12 +80,20 @@ class TrainConfig(Frozen):
     select: Literal["last", "validation"] = "last"
     validate_every: int = Field(1, ge=1, description="epochs between looks at validation")
 
+    @model_validator(mode="after")
+    def _check(self) -> "TrainConfig":
+        if self.lr_min > self.lr:
+            raise ValueError(f"lr_min {self.lr_min} is above lr {self.lr}: the rate would rise to it")
+        return self
+
 
 class ProbeConfig(Frozen):
     """Ridge on frozen series-only representations, its penalty tuned on validation."""
 
     representation: Representation = "tokens"
-    penalties: tuple[float, ...] = Field((0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0), min_length=1)
+    penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0), min_length=1
+    )
 
 
 class RunConfig(Frozen):
@@ -120,12 +124,22 @@ class RunConfig(Frozen):
         if self.probe.representation == "statistics":
             raise ValueError("probe.representation statistics belongs to baseline: statistics alone")
         if self.reads_text and self.text.source == "none":
-            raise ValueError("guidance or a text loss is on, but text.source is none")
+            raise ValueError("guidance or a text loss is on, but text.source is none: set it to label")
         if self.losses.consistency and guidance.attention == "none":
-            raise ValueError("losses.consistency needs model.guidance.attention: it compares both paths")
+            raise ValueError(
+                "losses.consistency compares both paths: set model.guidance.attention to one_way or two_way"
+            )
         if guidance.attention == "two_way" and guidance.merge == "contrast" and not self.losses.info_nce:
-            raise ValueError("guidance.merge contrast reaches u through losses.info_nce alone: switch it on")
+            raise ValueError(
+                "model.guidance.merge contrast trains through losses.info_nce alone: set it above 0"
+            )
         return self
+
+    def cell(self, seed: int, fold: int, representation: Representation) -> "RunConfig":
+        """This config at one seed and one fold, with that primary representation."""
+        data = self.data.model_copy(update={"fold": fold})
+        probe = self.probe.model_copy(update={"representation": representation})
+        return self.model_copy(update={"seed": seed, "data": data, "probe": probe})
 
     def unused(self) -> set[str]:
         """Dotted names of the settings that this config never reads; they leave the signature."""
@@ -142,6 +156,10 @@ class RunConfig(Frozen):
             out.add("losses.consistency_temperature")
         if self.text.control == "constant":
             out.add("text.form")
+        if guidance.attention == "none" and not self.losses.info_nce:
+            out.add("text.tokens")
+        if not self.model.entropy_weight:
+            out.add("model.entropy_gamma")
         if self.data.split == "official":
             out |= {"data.folds"}
         else:

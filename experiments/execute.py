@@ -10,14 +10,17 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from experiments.ledger import Store
 
 PRELOAD = ["__main__", "experiments.trial"]
+LOST = 255  # the exit code of a process whose fork server died, and with it the news of its end
 
 
 class Job(NamedTuple):
@@ -58,15 +61,20 @@ class InlineExecutor:
 
     def __init__(self, workers: int, devices: list[str]) -> None:
         self.free = devices[:1]
-        self.ended: list[tuple[Task, str | None]] = []
+        self.ended: list[tuple[Task, str, str | None]] = []
 
     def start(self, task: Task) -> None:
-        _call(task)
-        self.ended.append((task, None))
+        device, death = self.free.pop(0), None
+        try:
+            _call(task)
+        except Exception as error:
+            death = f"{type(error).__name__}: {error}"
+        self.ended.append((task, device, death))
 
     def poll(self, timeout_s: float) -> list[tuple[Task, str | None]]:
         ended, self.ended = self.ended, []
-        return ended
+        self.free += [device for _, device, _ in ended]
+        return [(task, death) for task, _, death in ended]
 
     def close(self) -> None:
         pass
@@ -80,30 +88,27 @@ class LocalExecutor:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOAD)
         self.running: list[tuple[multiprocessing.process.BaseProcess, Task, str]] = []
-        # Importing takes seconds: begin at once, while the caller still plans.
-        threading.Thread(target=self._warm, daemon=True).start()
-
-    def _warm(self) -> None:
-        from multiprocessing import forkserver
-
-        with contextlib.suppress(OSError):
-            forkserver.ensure_running()
+        _ensure_server()  # its imports take seconds: begin at once, while the caller still plans
 
     def start(self, task: Task) -> None:
-        device = self.free.pop(0)
+        _ensure_server()
         process = self.context.Process(target=_child, args=(task,), daemon=True)
         process.start()
-        self.running.append((process, task, device))
+        self.running.append((process, task, self.free.pop(0)))
 
     def poll(self, timeout_s: float) -> list[tuple[Task, str | None]]:
         multiprocessing.connection.wait([p.sentinel for p, _, _ in self.running], timeout_s)
         ended = []
         for entry in list(self.running):
             process, task, device = entry
-            if process.exitcode is not None:
-                self.running.remove(entry)
-                self.free.append(device)
-                ended.append((task, None if process.exitcode == 0 else _death(process.exitcode)))
+            if process.exitcode is None:
+                continue
+            if process.exitcode == LOST and process.pid is not None:
+                with contextlib.suppress(ProcessLookupError):  # it may live on: its slot goes to another
+                    os.kill(process.pid, signal.SIGKILL)
+            self.running.remove(entry)
+            self.free.append(device)
+            ended.append((task, None if process.exitcode == 0 else _death(process.exitcode)))
         return ended
 
     def close(self) -> None:
@@ -114,17 +119,38 @@ class LocalExecutor:
         self.running.clear()
 
 
+def _ensure_server() -> None:
+    """Start the fork server where it is not running. It and its children inherit deafness to Ctrl-C (the
+    coordinator decides), and import from where this process does: left alone, the server of Python 3.11
+    looks into the working directory first."""
+    environment = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    before = {name: os.environ.get(name) for name in environment}
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(environment)
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        signal.signal(signal.SIGINT, handler)
+
+
 def _death(code: int) -> str:
+    if code == LOST:
+        return "its fork server died"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
 def _child(task: Task) -> None:
-    """A trial's process: deaf to Ctrl-C (the coordinator decides), gone when the coordinator is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A trial's process: gone when the coordinator is gone, and all that it prints goes to its log."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     folder = Store(Path(task.jobs[0].store)).trial(task.jobs[0].signature)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("wb") as log:
+    with (folder / "log.txt").open("ab") as log:  # appending, because `trial.run` adds a traceback
+        log.truncate(0)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     _call(task)

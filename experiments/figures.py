@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from model.vqshape import GuidedVQShape
+from model.guided import GuidedVQShape
 
 matplotlib.use("Agg")
 PICTURED = 3

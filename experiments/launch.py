@@ -28,7 +28,6 @@ class Summary(NamedTuple):
 
     done: int
     failed: int
-    left: int
     overhead_s: float | None
     seconds: float
 
@@ -75,18 +74,20 @@ class Launch:
     def run(self, todo: list[str]) -> Summary:
         """Run `todo`; returns when all have ended. KeyboardInterrupt stops what runs and passes on."""
         started = time.time()
-        from experiments.search import Study  # while the fork server imports, so that the two overlap
-
         asked: dict[str, Any] = {}
         epochs = {s: self.epochs(s) for s in todo}
         waiting, finished = list(todo), 0.0
-        study = Study(self.sweep, self.store)
         try:
+            from experiments.search import Study  # while the fork server imports, so that the two overlap
+
+            study = Study(self.sweep, self.store)
             self.prepare(todo)
             while waiting or asked:
                 while waiting and self.executor.free:
                     signature = waiting.pop(0)
                     asked[signature] = study.ask(signature)
+                    # A retried trial that dies at once must not be taken for its last attempt.
+                    (self.store.trial(signature) / "result.json").unlink(missing_ok=True)
                     self.executor.start(Task("run", [self.job(signature)]))
                 for task, death in self.executor.poll(POLL_S):
                     ended = task.jobs[0].signature
@@ -97,12 +98,10 @@ class Launch:
                 self.report.progress(finished + partly, sum(epochs.values()), labels)
         finally:
             self.executor.close()
-            for trial in asked.values():
-                study.tell(trial, None)
+            for signature, trial in asked.items():
+                study.tell(trial, self.store.result(signature))
         overhead = statistics.median(self.overheads) if self.overheads else None
-        return Summary(
-            self.counts["done"], self.counts["failed"], len(waiting), overhead, time.time() - started
-        )
+        return Summary(self.counts["done"], self.counts["failed"], overhead, time.time() - started)
 
     def epochs(self, signature: str) -> int:
         config = self.sweep.configs[signature]
@@ -112,8 +111,10 @@ class Launch:
         """Windows and text embeddings first, in one process, so that trials only read them."""
         self.report.note("preparing data and text")
         self.executor.start(Task("prepare", [self.job(signature) for signature in todo]))
-        while not self.executor.poll(POLL_S):
+        while not (ended := self.executor.poll(POLL_S)):
             pass
+        if death := ended[0][1]:
+            self.report.note(f"preparing failed ({death}); each trial tries for itself")
 
     def accept(self, signature: str, death: str | None) -> dict[str, Any]:
         """The trial's result; a trial that died without one gets a failed result that says how."""

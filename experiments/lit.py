@@ -5,6 +5,7 @@ W windows, M channels, T steps, P patches.
 
 import logging
 import math
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,13 +14,14 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from experiments.captions import Assignment
 from experiments.config import RunConfig
+from model.guided import Batch, GuidedVQShape
 from model.streams import generator, stream
 from model.text import TextTable
-from model.vqshape import Batch, GuidedVQShape
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # it greets, tips and says farewell
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="lightning")
@@ -152,4 +154,7 @@ def fit(module: Lit, device: str) -> None:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    trainer.fit(module)
+    try:
+        trainer.fit(module)
+    except SIGTERMException:  # Lightning makes SIGTERM an exit with status 0; die of it, or stop the launch
+        signal.raise_signal(signal.SIGTERM)

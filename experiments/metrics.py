@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from model.vqshape import GuidedVQShape
+from model.guided import GuidedVQShape
 
 BATCH = 128  # windows a pass; evaluation is per series, so the size changes no number's meaning
 

@@ -25,7 +25,7 @@ class Screen:
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
@@ -38,7 +38,7 @@ class Screen:
         self.last_plain = time.monotonic()
 
     def note(self, line: str) -> None:
-        self.console.print(line, highlight=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def progress(self, done: float, total: float, running: list[str]) -> None:
         now = time.monotonic()
@@ -64,4 +64,5 @@ class Screen:
             self.note(f"{name}: failed: {result['error']}")
 
     def close(self) -> None:
-        self.live.stop()
+        if not self.live.disable:  # or rich prints an empty line
+            self.live.stop()

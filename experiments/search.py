@@ -31,7 +31,7 @@ class Study:
                     choices[name].append(value)
         self.space: dict[str, BaseDistribution] = {k: CategoricalDistribution(v) for k, v in choices.items()}
         store.root.mkdir(parents=True, exist_ok=True)
-        self.name = f"{sweep.name}-{digest(choices)[:8]}"
+        self.name = f"{sweep.name}-{digest([choices, sorted(self.params)])[:8]}"
         self.study = optuna.create_study(
             storage=f"sqlite:///{store.root.resolve()}/optuna.db",
             study_name=self.name,
@@ -41,10 +41,12 @@ class Study:
         self._catch_up(store)
 
     def _catch_up(self, store: Store) -> None:
-        """Close what a killed launch left running; add what the ledger has and the study lacks."""
+        """Close what a killed launch left queued or running; add what the ledger has and the study lacks."""
         known = set()
         for trial in self.study.get_trials(deepcopy=False):
-            if trial.state == TrialState.RUNNING:
+            if trial.state == TrialState.WAITING:
+                self.study.tell(self.study.ask(), state=TrialState.FAIL)
+            elif trial.state == TrialState.RUNNING:
                 self.study.tell(trial.number, state=TrialState.FAIL)
             elif trial.state == TrialState.COMPLETE:
                 known.add(trial.user_attrs.get("signature"))

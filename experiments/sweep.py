@@ -3,14 +3,25 @@
 import itertools
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from experiments import captions, data, encoder
-from experiments.config import Representation, RunConfig
+from experiments.config import Representation, RunConfig, TextConfig
 from experiments.identity import FileDigests, canonical, digest, flat, signature
 from experiments.ledger import Store, write_json
-from experiments.settings import NAMES, OWNED, Setting, resolve, settings
+from experiments.settings import (
+    DEFAULTS,
+    NAMES,
+    OWNED,
+    Layer,
+    choices,
+    exclusions,
+    inside,
+    resolve,
+    settings,
+)
 from experiments.yamlfile import Document, FileError, Keys, nearest, read
 
 WORDS = ("base", "set", "variants", "grid", "exclude", "seeds", "folds", "reference", "contrasts", "primary")
@@ -36,8 +47,8 @@ class Row(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A planned sweep. `configs` and `digests` are by signature; `merged` counts equal points that became
-    one, `excluded` those that `exclude` dropped."""
+    """A planned sweep. `configs` and `digests` are by signature. Of the points (variant x grid point x fold x
+    seed) that the file asks for, `merged` equal another of their variant and `exclude` dropped `excluded`."""
 
     name: str
     question: str
@@ -68,7 +79,7 @@ class Sweep(NamedTuple):
             "dataset": first.data.name,
             "unit": "seed" if first.data.split == "official" else "fold",
             "rows": [row._asdict() for row in self.rows],
-            "differs": [name for name in differs if name not in OWNED],
+            "differs": differs,
             "cells": [cell._asdict() for cell in self.cells],
         }
 
@@ -76,10 +87,25 @@ class Sweep(NamedTuple):
         write_json(store.sweep(self.name) / "plan.json", self.plan())
 
 
+class Point(NamedTuple):
+    """What a variant and a grid point set, and where the variant stands."""
+
+    variant: str
+    own: Layer
+    grid: Layer
+    at: Keys
+
+    @property
+    def layer(self) -> Layer:
+        return self.own | self.grid
+
+
 def load(path: Path, store: Store) -> Sweep:
     """Plan the sweep file; raises FileError with one line before anything runs."""
     document = read(path)
     for word in document.data:
+        if word in OWNED:
+            raise document.error((word,), f"'{word}' is set by the word `{OWNED[word]}`")
         if word not in WORDS:
             hint = "put it under `set:`" if word in NAMES else nearest(word, WORDS)
             raise document.error((word,), f"unknown word '{word}': {hint}")
@@ -96,194 +122,171 @@ class _Planner:
     def __init__(self, document: Document, store: Store) -> None:
         self.document, self.data = document, document.data
         self.files = FileDigests(store.cache)
-        self.banks: dict[str, str] = {}
+        self.known: dict[tuple[str, TextConfig | None], dict[str, str | None]] = {}
 
     def sweep(self, name: str) -> Sweep:
-        base = self.base() | self.layer("set")
-        rows, excluded = self.rows()
-        base_config = resolve(base, self.document, ())
-        seeds = self.numbers("seeds", None)
-        top = 1 if base_config.data.split == "official" else base_config.data.folds
-        folds = self.numbers("folds", top)
-        total = len(rows) * len(seeds) * len(folds)
-        if total > MAX_CELLS:
-            raise self.error("grid", f"{total:,} cells are more than the limit of {MAX_CELLS:,}")
-        merged, kept, seen = 0, [], set()
-        cells: dict[tuple[str, int | None, int], Cell] = {}
+        seeds, folds, primary = self.numbers("seeds"), self.numbers("folds"), self.primary()
+        base = self.base()
+        own = settings(self.document, ("set",), self.data["set"]) if "set" in self.data else {}
+        common = resolve([base, own], self.document, (), data.check)
+        points, excluded = self.points(base, own)
+        each = len(seeds) * len(folds)
+        self.limit(len(points) * each, "seeds" if len(seeds) > len(folds) else "folds")
+        rows = self.rows(base | own, points, common.data.name)
+        self.check_folds(folds, rows)
+        reference, contrasts = self.compared([row.name for row, _ in rows])
+        digests_of = {row.name: self.digests(config) for row, config in rows}
+        ordered = sorted(rows, key=lambda pair: pair[0].name != reference)
+        cells: list[Cell] = []
         configs: dict[str, RunConfig] = {}
         digests: dict[str, dict[str, str | None]] = {}
-        reference, contrasts = self.reference([row for row, _, _ in rows])
-        for row, layers, at in rows:
-            config = resolve(base | layers, self.document, at)
-            if config.data.name != base_config.data.name:
-                raise self.document.error(at, "a sweep holds one data set: write one sweep for each")
-            point = (row.variant, digest(canonical(config)))
-            if point in seen:
-                merged += len(seeds) * len(folds)
+        for seed, fold, (row, config) in itertools.product(seeds, folds, ordered):
+            seedless = "seed" in config.unused()
+            if seedless and seed != seeds[0]:
                 continue
-            seen.add(point)
-            kept.append(row)
-            for seed, fold in itertools.product(seeds, folds):
-                cell_config = self.cell_config(config, seed, fold)
-                found = self.digests(cell_config)
-                name_of = signature(cell_config, found)
-                seedless = "seed" in cell_config.unused()
-                cell = Cell(row.name, row.variant, None if seedless else seed, fold, name_of)
-                merged += cell[:1] + cell[2:4] in cells
-                cells.setdefault((cell.row, cell.seed, fold), cell)
-                configs[name_of], digests[name_of] = cell_config, found
-        order = {row.name: i for i, row in enumerate(sorted(kept, key=lambda r: r.name != reference))}
+            one = config.cell(seed, fold, primary)
+            name_of = signature(one, digests_of[row.name])
+            cells.append(Cell(row.name, row.variant, None if seedless else seed, fold, name_of))
+            configs[name_of], digests[name_of] = one, digests_of[row.name]
         return Sweep(
             name=name,
             question=self.document.comment,
-            rows=kept,
-            cells=sorted(cells.values(), key=lambda c: (c.seed or 0, c.fold, order[c.row])),
+            rows=[row for row, _ in rows],
+            cells=cells,
             configs=configs,
             digests=digests,
             reference=reference,
             contrasts=contrasts,
-            merged=merged,
-            excluded=excluded,
+            merged=len(points) * each - len(cells),
+            excluded=excluded * each,
         )
 
     def error(self, word: str, message: str) -> FileError:
         return self.document.error((word,), message)
 
-    def layer(self, word: str) -> dict[str, Setting]:
-        return settings(self.document, (word,), self.data[word]) if word in self.data else {}
+    def limit(self, cells: int, word: str) -> None:
+        if cells > MAX_CELLS:
+            raise self.error(word, f"{cells:,} cells are more than the limit of {MAX_CELLS:,}")
 
-    def base(self) -> dict[str, Setting]:
+    def base(self) -> Layer:
         if "base" not in self.data:
             return {}
-        name = self.data["base"]
+        name, here = self.data["base"], self.document.path.parent
         if not isinstance(name, str):
             raise self.error("base", f"base is the path of a YAML file, not {name!r}")
-        path = self.document.path.parent / name
-        if not path.is_file():
-            folder = path.parent if path.parent.is_dir() else self.document.path.parent
-            there = [str(p.relative_to(self.document.path.parent)) for p in sorted(folder.glob("**/*.yaml"))]
-            raise self.error("base", f"base file '{name}' does not exist: {nearest(name, there)}")
-        document = read(path)
+        if not (here / name).is_file():
+            folder = (here / name).parent if (here / name).parent.is_dir() else here
+            there = sorted([*folder.glob("*.yaml"), *folder.glob("*/*.yaml")])
+            hint = nearest(name, [os.path.relpath(p, here) for p in there if p != self.document.path])
+            raise self.error("base", f"base file '{name}' does not exist: {hint}")
+        document = read(here / name)
+        for word in document.data:
+            if word in WORDS:
+                raise document.error((word,), f"`{word}` belongs in the sweep file, not in its base")
         return settings(document, (), document.data)
 
-    def rows(self) -> tuple[list[tuple[Row, dict[str, Setting], Keys]], int]:
+    def points(self, base: Layer, own: Layer) -> tuple[list[Point], int]:
         """Every variant at every grid point, less the excluded, and how many those were."""
         variants = self.data.get("variants", {"base": {}})
         if not isinstance(variants, dict) or not variants:
             raise self.error("variants", "variants is a mapping: a name and its settings, one at least")
-        points = self.grid()
-        limit = len(variants) * math.prod(len(values) for values in points.values())
-        if limit > MAX_CELLS:
-            raise self.error("grid", f"{limit:,} points are more than the limit of {MAX_CELLS:,} cells")
-        excludes = self.excludes(set(points))
-        used = [False] * len(excludes)
-        out, excluded = [], 0
+        grid = choices(self.document, ("grid",), self.data["grid"]) if "grid" in self.data else {}
+        total = len(variants) * math.prod(map(len, grid.values()))
+        self.limit(total, "grid" if grid else "variants")
+        excludes = exclusions(self.document, list(variants))
+        used, out = [False] * len(excludes), []
         for variant, value in variants.items():
             at: Keys = ("variants", variant) if "variants" in self.data else ()
-            layers = settings(self.document, at, {} if value is None else value)
-            for values in itertools.product(*points.values()):
-                grid = dict(zip(points, values, strict=True))
-                factors = {k: s.value for k, s in layers.items()} | {k: s.value for k, s in grid.items()}
-                hits = [
-                    all(({"variant": variant} | factors).get(k) == v for k, v in e.items()) for e in excludes
-                ]
+            if not variant.strip() or not variant.isprintable():
+                raise self.document.error(at, f"a variant's name is one line of text, not {variant!r}")
+            mine = settings(self.document, at, {} if value is None else value)
+            for name, setting in (own | mine).items():
+                if name in grid:
+                    raise setting.error(f"'{name}' is set here and varied by the grid: keep one of the two")
+            for values in itertools.product(*grid.values()):
+                point = Point(variant, mine, dict(zip(grid, values, strict=True)), at)
+                hits = [entry.hits(variant, base | own | point.layer) for entry in excludes]
                 used = [u or hit for u, hit in zip(used, hits, strict=True)]
-                if any(hits):
-                    excluded += 1
-                    continue
-                out.append((Row(self.row_name(variant, grid), variant, factors), layers | grid, at))
+                if not any(hits):
+                    out.append(point)
         if not all(used):
-            index = used.index(False)
-            raise self.document.error(("exclude", index), "this entry excludes nothing")
+            raise self.document.error(("exclude", used.index(False)), "this entry excludes nothing")
         if not out:
             raise self.error("exclude", "nothing is left to run")
-        return out, excluded
+        return out, total - len(out)
 
-    def row_name(self, variant: str, grid: dict[str, Setting]) -> str:
-        short = [f"{k.split('.')[-1]}={json.dumps(s.value).replace(chr(34), '')}" for k, s in grid.items()]
-        return " ".join(([variant] if "variants" in self.data else []) + short) or variant
+    def rows(self, base: Layer, points: list[Point], dataset: str) -> list[tuple[Row, RunConfig]]:
+        """Rows and their configs; equal points of one variant are one row."""
+        out: dict[tuple[str, str], tuple[Row, RunConfig]] = {}
+        read = set()
+        for point in points:
+            config = resolve([base, point.layer], self.document, point.at, data.check)
+            if config.data.name != dataset:
+                where = point.layer["data.name"]
+                raise where.error("a sweep holds one data set: write one sweep for each")
+            read |= {(point.variant, name) for name in point.own if not inside(name, config.unused())}
+            out.setdefault((point.variant, digest(canonical(config))), (self.row(point), config))
+        for point in points:
+            for name, setting in point.own.items():
+                if (point.variant, name) not in read:
+                    raise setting.error(f"'{name}' has no effect: the variant's other settings switch it off")
+        return list(out.values())
 
-    def grid(self) -> dict[str, list[Setting]]:
-        if "grid" not in self.data:
-            return {}
-        grid = self.data["grid"]
-        if not isinstance(grid, dict) or not grid:
-            raise self.error("grid", "grid is empty: give it a setting and a list of values, or leave it out")
-        out = {}
-        for name, setting in settings(self.document, ("grid",), grid).items():
-            if not isinstance(setting.value, list) or not setting.value:
-                raise self.document.error(setting.at, f"'{name}' needs a list of values, one at least")
-            out[name] = [
-                Setting(value, self.document, (*setting.at, i)) for i, value in enumerate(setting.value)
-            ]
-        return out
+    def row(self, point: Point) -> Row:
+        factors = {name: setting.written for name, setting in point.layer.items()}
+        short = [f"{k.split('.')[-1]}={json.dumps(factors[k]).replace(chr(34), '')}" for k in point.grid]
+        named = [point.variant] if "variants" in self.data or not short else []
+        return Row(" ".join(named + short), point.variant, factors)
 
-    def excludes(self, grid: set[str]) -> list[dict[str, Any]]:
-        entries = self.data.get("exclude", [])
-        if not isinstance(entries, list):
-            raise self.error("exclude", "exclude is a list of settings that don't go together")
-        for i, entry in enumerate(entries):
-            if not isinstance(entry, dict) or not entry:
-                raise self.document.error(("exclude", i), "expected settings (name: value) here")
-            for name in entry:
-                if name != "variant" and name not in NAMES:
-                    hint = nearest(name, ["variant", *NAMES])
-                    raise self.document.error(("exclude", i, name), f"unknown setting '{name}': {hint}")
-        return entries
-
-    def numbers(self, word: str, top: int | None) -> list[int]:
+    def numbers(self, word: str) -> list[int]:
         """`seeds: 3` is 0, 1, 2; a list is itself."""
         value = self.data.get(word, 1)
-        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_CELLS:
-            value = list(range(value))
+        if type(value) is int and value > 0:
+            self.limit(value, word)
+            return list(range(value))
         good = isinstance(value, list) and value and all(type(v) is int and v >= 0 for v in value)
-        if not good or len(set(value)) < len(value):
-            raise self.error(word, f"{word} is a number from 1 or a list of different numbers, not {value!r}")
-        if top is not None and max(value) >= top:
-            raise self.error(word, f"fold {max(value)} is asked for, but this data has folds 0 to {top - 1}")
-        return value
+        if good and len(set(value)) == len(value):
+            return value
+        raise self.error(word, f"{word} is a number from 1 or a list of different numbers, not {value!r}")
 
-    def reference(self, rows: list[Row]) -> tuple[str | None, list[list[str]]]:
-        names = [row.name for row in rows]
+    def primary(self) -> Any:
+        known = [name for name in get_args(Representation) if name != "statistics"]
+        primary = self.data.get("primary", DEFAULTS["probe.representation"])
+        if primary not in known:
+            raise self.error("primary", f"{primary!r} is no representation: {nearest(str(primary), known)}")
+        return primary
+
+    def check_folds(self, folds: list[int], rows: list[tuple[Row, RunConfig]]) -> None:
+        for row, config in rows:
+            if max(folds) > config.data.last_fold:
+                last = f"the last one of row '{row.name}' is {config.data.last_fold}"
+                raise self.error("folds", f"fold {max(folds)} is asked for, but {last}")
+
+    def compared(self, rows: list[str]) -> tuple[str | None, list[list[str]]]:
+        """The reference row and the contrasts."""
         reference, contrasts = self.data.get("reference"), self.data.get("contrasts", [])
-        if reference is not None and reference not in names:
-            raise self.error("reference", f"no row is named {reference!r}: {nearest(str(reference), names)}")
+        named: list[tuple[Keys, Any]] = [(("reference",), reference)] if reference is not None else []
         if not isinstance(contrasts, list):
             raise self.error("contrasts", "contrasts is a list of pairs [row, row]")
         for i, pair in enumerate(contrasts):
-            at = ("contrasts", i)
+            at: Keys = ("contrasts", i)
             if not isinstance(pair, list) or len(pair) != 2 or pair[0] == pair[1]:
                 raise self.document.error(at, f"a contrast is a pair of two rows, not {pair!r}")
-            for name in pair:
-                if name not in names:
-                    raise self.document.error(at, f"no row is named {name!r}: {nearest(str(name), names)}")
+            named += [((*at, 0), pair[0]), ((*at, 1), pair[1])]
+        for at, name in named:
+            if name not in rows:
+                raise self.document.error(at, f"no row is named {name!r}: {nearest(str(name), rows)}")
         return reference, contrasts
-
-    def cell_config(self, config: RunConfig, seed: int, fold: int) -> RunConfig:
-        representations = [r for r in get_args(Representation) if r != "statistics"]
-        primary = self.data.get("primary", config.probe.representation)
-        if primary not in representations:
-            raise self.error(
-                "primary", f"{primary!r} is no representation: {nearest(str(primary), representations)}"
-            )
-        return config.model_copy(
-            update={
-                "seed": seed,
-                "data": config.data.model_copy(update={"fold": fold}),
-                "probe": config.probe.model_copy(update={"representation": primary}),
-            }
-        )
 
     def digests(self, config: RunConfig) -> dict[str, str | None]:
         """What the config's names stand for: the raw data, the texts and the encoder's files."""
-        entry = data.DATASETS[config.data.name]
-        found: dict[str, str | None] = {"data": data.data_digest(self.files.of(entry.files()))}
-        found |= {"text": None, "encoder": None}
-        if config.reads_text:
-            found["encoder"] = self.files.of(encoder.files(config.text.encoder))
-            key = json.dumps([config.data.name, config.text.form, config.text.control])
-            if key not in self.banks:
-                path = captions.bank_path(config.data.name)
-                self.banks[key] = digest(captions.class_texts(path, config.text, entry.classes))
-            found["text"] = self.banks[key]
-        return found
+        entry, text = data.DATASETS[config.data.name], config.text if config.reads_text else None
+        if (entry.name, text) not in self.known:
+            found: dict[str, str | None] = {"text": None, "encoder": None}
+            found["data"] = data.data_digest(self.files.of(entry.files()))
+            if text:
+                found["encoder"] = self.files.of(encoder.files(text.encoder))
+                path = captions.bank_path(entry.name)
+                found["text"] = digest(captions.class_texts(path, text, entry.classes))
+            self.known[entry.name, text] = found
+        return self.known[entry.name, text]

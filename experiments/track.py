@@ -1,23 +1,22 @@
 """MLflow as a view of the ledger: a parent run per row of a sweep, a child run per finished cell.
 
 Nothing lives in MLflow alone: `Mirror.sync` brings it up to plan and ledger from any state, and deletes
-(MLflow can undo it) what they no longer hold. Final metrics keep the ledger's names; the curves are under
-`epoch/`, so that a curve's last point never passes for a final value. A parent holds each metric's mean over
-its cells, the sample deviation under `<metric>/sd`, and the counts `n` and `failed`.
+(MLflow can undo it) what they no longer hold. Final metrics keep the ledger's names, curves are `epoch/...`
+lest their last point pass for a final value; a parent holds means, `<metric>/sd`, `n` and `failed`.
 """
 
 import json
 import logging
-import math
 import os
 import re
 import statistics
 import sys
 import threading
-import time
 from collections import ChainMap, Counter, namedtuple
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from experiments.identity import digest
@@ -58,21 +57,21 @@ def pending(store: Path, plan: Json) -> list[Cell]:
     """The finished cells that MLflow may not show as they are: new or retried ones; all of them where plan or
     address changed, or the database file is gone. Answers without importing mlflow."""
     mirror = Mirror(store, plan)
-    finished, record, file = mirror.finished(), read_json(mirror.path), mirror.uri.removeprefix("sqlite:///")
-    lost = file != mirror.uri and not Path(file).exists()
-    if not record or lost or record["view"] != mirror.record({})["view"]:
+    finished, record = mirror.finished(), read_json(mirror.path)
+    if not record or _missing(mirror.uri) or record["view"] != mirror.record({})["view"]:
         return list(finished)
     shown = {tuple(cell) for cell in record["cells"]}
     return [cell for cell, result in finished.items() if (*cell, result["finished_at"]) not in shown]
 
 
 def ui_command(store: Path, port: int = 5000) -> tuple[list[str] | None, str]:
-    """The command that serves MLflow's own UI to this machine alone, and its address; (None, hint) where
-    MLFLOW_TRACKING_URI is a server that has one already. The database's address goes by this process's
-    environment: it may hold a password, and every user of the machine can read a command line."""
+    """The command that serves MLflow's UI to this machine alone, and where; (None, hint) where a server does.
+    The database goes by this process's environment: a password in a command line is everybody's to read."""
     address = uri(store)
     if not address.startswith(DATABASES):
         return None, f"MLFLOW_TRACKING_URI is a server with a UI of its own: {redact(address)}"
+    if _missing(address):
+        return None, f"MLflow has nothing of {store} yet: it gets its database from the first run"
     _set_environment(MLFLOW_BACKEND_STORE_URI=address)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--artifacts-destination", str(store.resolve() / "mlartifacts")]
@@ -86,10 +85,9 @@ class Mirror:
         self.store, self.plan, self.uri, self._ledger = store, plan, uri(store), Store(store)
         self.path = self._ledger.sweep(plan["sweep"]) / "mirrored.json"
         self._rows = {row["name"]: row for row in plan["rows"]}
-        cells = [["" if cell[f] is None else str(cell[f]) for f in Cell._fields] for cell in plan["cells"]]
-        self._cells = dict.fromkeys(Cell(*texts) for texts in cells)
-        names = {name for row in plan["rows"] for name in row["factors"]}
-        self._ends = Counter(name.split(".")[-1] for name in names)
+        self.cells = [Cell(*("" if c[f] is None else str(c[f]) for f in Cell._fields)) for c in plan["cells"]]
+        factors = set().union(*(row["factors"] for row in plan["rows"]))
+        self._ends = Counter(name.split(".")[-1] for name in factors)
         self._client: Any = None
         self._record: Json = {}  # as last written here; where the file differs, MLflow is searched again
         self._parents: dict[str, Json] = {}  # row -> run, status, metrics
@@ -97,8 +95,8 @@ class Mirror:
 
     def finished(self) -> dict[Cell, Json]:
         """The plan's cells that have a result."""
-        results = {name: self._ledger.result(name) for name in {cell.signature for cell in self._cells}}
-        return {cell: result for cell in self._cells if (result := results[cell.signature])}
+        results = {name: self._ledger.result(name) for name in {cell.signature for cell in self.cells}}
+        return {cell: result for cell in self.cells if (result := results[cell.signature])}
 
     def record(self, finished: dict[Cell, Json]) -> Json:
         """What MLflow shows; its address, which may hold a password, is in it as a digest."""
@@ -106,27 +104,27 @@ class Mirror:
         return {"schema": 1, "view": digest([self.uri, self.plan]), "cells": cells}
 
     def connect(self) -> None:
-        """Create the database and the experiment where they are missing, one process at a time: several that
-        open a fresh SQLite database at once leave it unusable."""
+        """Create the database and the experiment where they are missing, one process at a time."""
         _set_environment()
-        from mlflow import MlflowClient
+        import mlflow
 
-        name, note = self.plan["sweep"], {"mlflow.note.content": self.plan["question"]}
+        name, folder = self.plan["sweep"], str(self.store.resolve() / "mlartifacts" / self.plan["sweep"])
         with locked(self.store / "mlflow.lock", wait=True):
-            client, folder = MlflowClient(self.uri), str(self.store.resolve() / "mlartifacts" / name)
+            if _missing(self.uri):
+                _create_database(Path(self.uri.removeprefix("sqlite:///")))
+            client = mlflow.MlflowClient(self.uri)
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 place = folder if self.uri.startswith(DATABASES) else None
                 experiment = client.get_experiment(client.create_experiment(name, place))
             elif experiment.lifecycle_stage == "deleted":
                 client.restore_experiment(experiment.experiment_id)
-            for tag, value in note.items() - experiment.tags.items():
-                client.set_experiment_tag(experiment.experiment_id, tag, value)
+            client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", self.plan["question"])
             if (mark := read_json(self.store / "store.json")) is None:
                 write_json(self.store / "store.json", mark := {"schema": 1, "id": os.urandom(8).hex()})
         # Two stores may keep the same sweep on one server: each reads and writes its own runs only.
         self._scope = {"shapelex.store": mark["id"], "shapelex.sweep": name}
-        self._client, self._experiment = client, experiment.experiment_id
+        self._client, self._experiment, self._entities = client, experiment.experiment_id, mlflow.entities
 
     def sync(self) -> int:
         """Bring MLflow up to the ledger (twice adds nothing): how many children it wrote, or MirrorError."""
@@ -137,12 +135,16 @@ class Mirror:
                 return self._sync()
         except Exception as error:
             self._record = {}
-            reason = redact(f"{self.uri} failed: {type(error).__name__}: {' '.join(str(error).split())}")
-            raise MirrorError(f"MLflow at {reason[:400]} {CATCH_UP}") from None
+            root: BaseException = error
+            while root.__context__ is not None:
+                root = root.__context__
+            cause = root if isinstance(root, OSError) else error  # the system's word, as connection refused
+            reason = redact(f"{self.uri} failed: {type(cause).__name__}: {' '.join(str(cause).split())}")
+            raise MirrorError(f"MLflow at {reason[:300]}. {CATCH_UP}") from None
 
     def _sync(self) -> int:
         finished = self.finished()
-        results = {row: [finished.get(cell) for cell in self._cells if cell.row == row] for row in self._rows}
+        results = {row: [finished.get(cell) for cell in self.cells if cell.row == row] for row in self._rows}
         summaries = {row: _summary([result for result in found if result]) for row, found in results.items()}
         if not self._record or read_json(self.path) != self._record:
             self._take_stock(finished, summaries)
@@ -151,8 +153,15 @@ class Mirror:
             if cell in self._children:
                 self._client.delete_run(self._children[cell][1])
             self._children[cell] = finished[cell]["finished_at"], self._write_child(cell, finished[cell])
-        for row, found in results.items():
-            self._update_parent(self._parents[row], summaries[row], "FINISHED" if all(found) else "RUNNING")
+        now_ms = int(1000 * datetime.now().timestamp())
+        for row, parent in self._parents.items():
+            changed = summaries[row].items() - parent["metrics"].items()
+            self._log(parent["run"], {}, {}, [(name, value, now_ms, 0) for name, value in changed])
+            status = "FINISHED" if all(results[row]) else "RUNNING"
+            if status != parent["status"]:
+                end = self._client.set_terminated if status == "FINISHED" else self._client.update_run
+                end(parent["run"].info.run_id, status)
+            parent |= {"status": status, "metrics": summaries[row]}
         self._record = self.record(finished)
         write_json(self.path, self._record)
         return len(news)
@@ -162,8 +171,8 @@ class Mirror:
         where = " and ".join(f"tags.`{name}` = '{value}'" for name, value in self._scope.items())
         runs = self._client.search_runs([self._experiment], where, max_results=50_000)
         self._parents, self._children = {}, {}
-        for run in (run for run in runs if run.data.tags["shapelex.kind"] == "row"):
-            row, metrics = run.data.tags["shapelex.row"], run.data.metrics
+        for run in (run for run in runs if run.data.tags.get("shapelex.kind") == "row"):
+            row, metrics = run.data.tags.get("shapelex.row"), run.data.metrics
             if row in summaries and row not in self._parents and metrics.keys() <= summaries[row].keys():
                 self._log(run, self._tags(row))
                 self._parents[row] = {"run": run, "status": run.info.status, "metrics": metrics}
@@ -172,12 +181,11 @@ class Mirror:
         for row in [row for row in self._rows if row not in self._parents]:
             run = self._client.create_run(self._experiment, tags=self._tags(row), run_name=row)
             self._parents[row] = {"run": run, "status": "RUNNING", "metrics": {}}
-        for run in (run for run in runs if run.data.tags["shapelex.kind"] == "trial"):
+        for run in (run for run in runs if run.data.tags.get("shapelex.kind") == "trial"):
             tags = run.data.tags
             cell = Cell(*(tags.get(f"shapelex.{name}", "") for name in Cell._fields))
             whole = tags.get("shapelex.mirrored") == "true" and run.info.status in STATUS.values()
-            current = cell in finished and tags.get("shapelex.finished_at") == finished[cell]["finished_at"]
-            if whole and current and cell not in self._children:
+            if whole and cell in finished and cell not in self._children:
                 self._log(run, self._tags(cell.row, cell))
                 self._children[cell] = tags["shapelex.finished_at"], run.info.run_id
             else:
@@ -185,8 +193,6 @@ class Mirror:
 
     def _write_child(self, cell: Cell, result: Json) -> str:
         """All that a trial left behind; the tag that says so and the status come last."""
-        from mlflow.entities import Dataset, DatasetInput
-
         folder, tags = self._ledger.trial(cell.signature), self._tags(cell.row, cell)
         costs, digests = _finite(result.get("cost", {}), "cost/"), result.get("digests", {})
         end_ms = round(1000 * datetime.fromisoformat(result["finished_at"]).timestamp())
@@ -198,26 +204,18 @@ class Mirror:
         values.append((0, _finite(result["metrics"]) | costs))
         points = [(name, value, end_ms, step) for step, at in values for name, value in at.items()]
         self._log(run, {}, _flat(result["config"]), points)
-        if digests.get("data"):  # cut at MLflow's 36 characters, whole in the tag
-            data = {"name": self.plan["dataset"]} | result.get("data", {})
-            dataset = Dataset(data["name"], digests["data"][:36], "shapelex", "{}", profile=json.dumps(data))
-            self._client.log_inputs(run.info.run_id, [DatasetInput(dataset)])
+        data, make = {"name": self.plan["dataset"]} | result.get("data", {}), self._entities
+        short = str(digests.get("data"))[:36]  # as much as MLflow takes, a tag has the whole
+        dataset = make.Dataset(data["name"], short, "shapelex", "{}", profile=json.dumps(data))
+        self._client.log_inputs(run.info.run_id, [make.DatasetInput(dataset)])
         for figure in sorted(folder.glob("figures/*.png")):
             self._client.log_artifact(run.info.run_id, str(figure), "figures")
         tags = _flat({"shapelex.digest": digests, "environment": result.get("environment", {})})
-        if result.get("error"):
-            tags |= {"shapelex.error": result["error"], "mlflow.note.content": result["error"]}
+        if error := result.get("error"):
+            tags |= {"shapelex.error": error, "mlflow.note.content": error}
         self._log(run, tags | {"shapelex.finished_at": result["finished_at"], "shapelex.mirrored": "true"})
         self._client.set_terminated(run.info.run_id, STATUS[result["status"]], end_ms)
         return str(run.info.run_id)
-
-    def _update_parent(self, parent: Json, summary: dict[str, float], status: str) -> None:
-        now_ms, news = int(1000 * time.time()), summary.items() - parent["metrics"].items()
-        self._log(parent["run"], {}, {}, [(name, value, now_ms, 0) for name, value in news])
-        if status != parent["status"]:
-            change = self._client.set_terminated if status == "FINISHED" else self._client.update_run
-            change(parent["run"].info.run_id, status)
-        parent |= {"status": status, "metrics": summary}
 
     def _tags(self, row: str, cell: Cell | None = None) -> dict[str, str]:
         """Of a row's parent, or of a cell's child; a child's name holds only what differs."""
@@ -225,26 +223,21 @@ class Mirror:
         ends = [(name.split(".")[-1], name, value) for name, value in factors]
         tags = {end if self._ends[end] == 1 else name: value for end, name, value in ends} | self._scope
         tags |= {"shapelex.kind": "row", "shapelex.row": row, "shapelex.variant": variant}
-        tags["mlflow.runName"] = row
         if cell is not None:
             seed = f" s{cell.seed}" if cell.seed else ""
-            fold = f" f{cell.fold}" if len({other.fold for other in self._cells}) > 1 else ""
+            fold = f" f{cell.fold}" if len({other.fold for other in self.cells}) > 1 else ""
             tags |= {f"shapelex.{name}": value for name, value in cell._asdict().items() if value}
             tags |= {"shapelex.kind": "trial", "mlflow.runName": row + seed + fold}
             tags["mlflow.parentRunId"] = self._parents[row]["run"].info.run_id
         return tags
 
     def _log(self, run: Any, tags: Json, params: Json | None = None, points: Any = ()) -> None:
-        """Log (name, value, time_ms, step) points, params, and what `tags` change, in as few calls as MLflow
-        allows: 1000 values in each, 100 of them params and 100 tags."""
-        from mlflow.entities import Metric, Param, RunTag
-
-        metrics = [Metric(*point) for point in points]
-        texts = [Param(name, value[:6000]) for name, value in (params or {}).items()]
-        news = [RunTag(name, value[:5000]) for name, value in tags.items() - run.data.tags.items()]
-        while metrics or texts or news:
-            self._client.log_batch(run.info.run_id, metrics[:800], texts[:100], news[:100], synchronous=True)
-            metrics, texts, news = metrics[800:], texts[100:], news[100:]
+        """Log (name, value, time_ms, step) points, params, and what `tags` change; MLflow makes batches."""
+        make = self._entities
+        metrics = [make.Metric(*point) for point in points]
+        texts = [make.Param(name, value[:6000]) for name, value in (params or {}).items()]
+        news = [make.RunTag(name, value[:5000]) for name, value in tags.items() - run.data.tags.items()]
+        self._client.log_batch(run.info.run_id, metrics, texts, news, synchronous=True)
 
 
 class BackgroundMirror:
@@ -264,8 +257,7 @@ class BackgroundMirror:
         self._closing = True
         self._wake.set()
         self._thread.join(timeout_s)
-        late = f"MLflow was not done in {timeout_s:g} s. {CATCH_UP}"
-        return late if self._thread.is_alive() else self._problem
+        return f"MLflow is not up to date yet. {CATCH_UP}" if self._thread.is_alive() else self._problem
 
     def _loop(self) -> None:
         last = False
@@ -285,6 +277,22 @@ def _set_environment(**fixed: str) -> None:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every retry
 
 
+def _missing(address: str) -> bool:
+    """Whether `address` is an SQLite file that isn't there."""
+    file = address.removeprefix("sqlite:///")
+    return file != address and not Path(file).exists()
+
+
+def _create_database(file: Path) -> None:
+    """Whole or not at all: MLflow's migration, killed half-way or run twice at once, leaves a file for good
+    that nothing opens again."""
+    from mlflow import MlflowClient
+
+    with TemporaryDirectory(dir=file.parent) as folder:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        os.replace(f"{folder}/mlflow.db", file)
+
+
 def _summary(results: list[Json]) -> dict[str, float]:
     """Mean and sample deviation of each metric over the results that are done."""
     done = [_finite(result["metrics"]) for result in results if result["status"] == "done"]
@@ -295,8 +303,7 @@ def _summary(results: list[Json]) -> dict[str, float]:
 
 
 def _finite(values: Json, prefix: str = "") -> dict[str, float]:
-    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-    return {prefix + name: float(value) for name, value in numbers.items() if math.isfinite(value)}
+    return {prefix + k: float(v) for k, v in values.items() if isinstance(v, int | float) and isfinite(v)}
 
 
 def _flat(config: Json, prefix: str = "") -> dict[str, str]:

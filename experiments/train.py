@@ -19,9 +19,9 @@ from experiments.execute import Job
 from experiments.identity import digest
 from experiments.ledger import Store
 from experiments.lit import Lit, TrainingSet, fit
+from model.guided import GuidedVQShape, Sizes
 from model.streams import stream
 from model.text import TextTable
-from model.vqshape import GuidedVQShape, Sizes
 
 
 class Clock:
@@ -96,9 +96,7 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
         if config.train.select == "validation" and key > best["key"]:
             state = {k: v.detach().clone() for k, v in model.state_dict().items()}
             best.update(key=key, epoch=epoch, state=state)
-        used = metrics.code_health(
-            encoded[1].code, model.core.codebook.embedding.weight.detach().cpu().numpy()
-        )
+        used = metrics.code_health(encoded[1].code, metrics.codes(model))
         return {
             "val/macro_f1": probe.val_macro_f1,
             "val/series_mse": encoded[1].series_mse,
@@ -116,13 +114,26 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
         clock.evaluation(started)
 
     module = Lit(config, model, TrainingSet(config, x_WMT, tensor(train_y), assignment), table, after_epoch)
-    evaluated = clock.evaluate_s
     with metrics_file:
-        fit(module, job.device)
-    clock.train_s = time.time() - module.first_step_at - (clock.evaluate_s - evaluated)
+        try:
+            fit(module, job.device)
+        except Exception as error:
+            if finite(model, x_WMT):
+                raise
+            message = f"diverged: the model's output is not finite in epoch {module.current_epoch}"
+            raise FloatingPointError(message) from error
+    clock.train_s = time.time() - module.first_step_at - clock.evaluate_s
     if best["state"] is not None:
         model.load_state_dict(best["state"])
     return Trained(model.eval(), best["epoch"], tensor)
+
+
+@torch.no_grad()
+def finite(model: GuidedVQShape, x_WMT: torch.Tensor) -> bool:
+    """Whether the model still gives numbers. NaN breaks what meets it first, an index or a probe, which then
+    complains of something else."""
+    h = model.eval().core.embed(model.to_series(x_WMT[: metrics.BATCH]))
+    return all(bool(value.isfinite().all()) for value in model.core.attr_decoder(h))
 
 
 def text_table(

@@ -1,6 +1,7 @@
 """One trial, from its config to `result.json`. It writes only into its own folder."""
 
 import datetime
+import math
 import platform
 import resource
 import shutil
@@ -58,10 +59,14 @@ def run(jobs: list[Job]) -> None:
             config = RunConfig.model_validate(job.config)
             torch.set_num_threads(config.threads)
             with threadpool_limits(config.threads):
-                result |= measure(config, job, folder, clock)
+                measured = measure(config, job, folder, clock)
+            for name, value in measured["metrics"].items():
+                if not math.isfinite(value):
+                    raise FloatingPointError(f"diverged: {name} is {value}")
+            result |= measured
         except Exception as error:
             line = " ".join(str(error).split()) or "no message"
-            result |= {"status": "failed", "error": f"{type(error).__name__}: {line}", "metrics": {}}
+            result |= {"status": "failed", "error": f"{type(error).__name__}: {line[:500]}", "metrics": {}}
             with (folder / "log.txt").open("a") as log:
                 traceback.print_exc(file=log)
         result["environment"] = environment(job)
@@ -81,7 +86,9 @@ def _cpu() -> str:
 
 def environment(job: Job) -> dict[str, Any]:
     """What bit-equality is promised for: versions, machine type, threads, device, code."""
-    device = job.device if job.device == "cpu" else torch.cuda.get_device_name(job.device)
+    device, number = job.device, torch.device(job.device).index
+    if number is not None and number < torch.cuda.device_count():
+        device = torch.cuda.get_device_name(number)
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

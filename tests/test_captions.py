@@ -64,7 +64,7 @@ def test_a_window_sees_wordings_of_its_own_class_and_all_of_them() -> None:
     assignment = assign("none")
     drawn = np.stack([assignment.draw(np.random.default_rng(epoch)) for epoch in range(30)])
     for y, texts in enumerate(PER_CLASS):
-        assert {assignment.texts[u] for u in drawn[:, LABEL == y].ravel()} == set(texts)
+        assert {assignment.texts[u] for u in drawn[:, y == LABEL].ravel()} == set(texts)
     assert np.array_equal(assignment.group, LABEL)
 
 

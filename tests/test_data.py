@@ -28,6 +28,14 @@ def test_basic_motions_is_the_published_split_of_40_and_40(cache: Path) -> None:
     assert windows.series[0, 0, 0] == np.float32(first.split(",")[0])
 
 
+@pytest.mark.parametrize("config", [DataConfig(), SPAR], ids=lambda c: c.name)
+def test_what_a_data_set_says_of_itself_is_what_its_windows_have(cache: Path, config: DataConfig) -> None:
+    entry, windows = data.DATASETS[config.name], data.load(config, "digest", cache)
+    assert windows.series.shape[1:] == (len(entry.channels), entry.window_length(config))
+    assert len(set(windows.subject) - {-1}) == entry.subjects
+    assert set(windows.label) == set(range(len(entry.classes)))
+
+
 def test_basic_motions_validation_is_a_stratified_part_of_training(cache: Path) -> None:
     windows = data.load(DataConfig(), "digest", cache)
     split = data.split(windows, DataConfig())

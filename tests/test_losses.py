@@ -37,7 +37,11 @@ def test_info_nce_by_hand_with_one_and_with_two_positives() -> None:
 
 def test_info_nce_does_not_care_for_the_order_of_its_sides() -> None:
     g = torch.Generator().manual_seed(0)
-    a, b, group = torch.randn(5, 4, generator=g), torch.randn(5, 4, generator=g), torch.tensor([0, 1, 0, 2, 1])
+    a, b, group = (
+        torch.randn(5, 4, generator=g),
+        torch.randn(5, 4, generator=g),
+        torch.tensor([0, 1, 0, 2, 1]),
+    )
     scale = torch.tensor(1.0)
     torch.testing.assert_close(L.info_nce(a, b, group, scale), L.info_nce(b, a, group, scale))
 
@@ -49,7 +53,9 @@ def test_consistency_by_hand() -> None:
     kl = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
     assert L.consistency(one, two, log_p, log_q, ("z",)).item() == pytest.approx(kl, abs=1e-6)
     assert L.consistency(one, two, log_p, log_q, ("mu",)).item() == pytest.approx(0.125)
-    assert L.consistency(one, two, log_p, log_q, ("mu", "z")).item() == pytest.approx((kl + 0.125) / 2, abs=1e-6)
+    assert L.consistency(one, two, log_p, log_q, ("mu", "z")).item() == pytest.approx(
+        (kl + 0.125) / 2, abs=1e-6
+    )
 
 
 def test_text_recon_by_hand_and_a_table_of_one_text_gives_no_gradient() -> None:

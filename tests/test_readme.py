@@ -47,6 +47,15 @@ def test_the_commands_are_found_and_are_the_five_verbs() -> None:
     assert verbs == ["plan", "run", "status", "table", "ui"]
 
 
+def test_the_readmes_sweep_plans(desk: Path) -> None:
+    text = (ROOT / "README.md").read_text().split("## A sweep file\n\n")[1].split("\n\nAlso")[0]
+    example = desk / "example.yaml"
+    example.write_text("\n".join(line.removeprefix("    ") for line in text.splitlines()))
+    (desk / "base").symlink_to(ROOT / "sweeps/base")
+    output, _ = shapelex("shapelex plan example.yaml", desk).communicate(timeout=60)
+    assert "45 cells, 45 trials: 0 done, 0 failed, 45 waiting" in output
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("shapelex") and " ui" not in c])
 def test_a_command_of_the_readme_works(command: str, desk: Path) -> None:
     # The whole quick sweep takes minutes; one trial of it is the same command's first step.

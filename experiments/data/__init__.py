@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.config import DataConfig
+from experiments.config import DataConfig, RunConfig
 from experiments.data.basic_motions import BASIC_MOTIONS
 from experiments.data.spar import SPAR
 from experiments.data.windows import DataSet, Split, Windows, split
@@ -17,12 +17,34 @@ from experiments.identity import digest
 DATASETS: dict[str, DataSet] = {entry.name: entry for entry in (BASIC_MOTIONS, SPAR)}
 READER_VERSION = 1  # raise it when a reader's output changes: the data digest and the cache follow
 
-__all__ = ["DATASETS", "DataSet", "Loaded", "Split", "Windows", "data_digest", "load", "load_split", "split"]
+__all__ = [
+    "DATASETS",
+    "DataSet",
+    "Loaded",
+    "Split",
+    "Windows",
+    "check",
+    "data_digest",
+    "load",
+    "load_split",
+    "split",
+]
 
 
 def data_digest(raw: str) -> str:
     """Identity of the windows a reader makes: the raw files' digest and the readers' version."""
     return digest({"raw": raw, "reader": READER_VERSION})
+
+
+def check(config: RunConfig) -> None:
+    """Raise ValueError if the data has no such folds, or the model can't be cut from its windows."""
+    entry = DATASETS[config.data.name]
+    if config.data.split != "official" and config.data.folds > entry.subjects:
+        raise ValueError(
+            f"data.folds {config.data.folds} is above the {entry.subjects} subjects of {entry.name}"
+        )
+    if config.baseline == "none":
+        config.model.check_length(entry.window_length(config.data))
 
 
 def load(config: DataConfig, data_digest: str, cache: Path) -> Windows:

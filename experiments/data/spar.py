@@ -38,8 +38,8 @@ def read(paths: list[Path], config: DataConfig) -> Windows:
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
         data = _ArraysOnly(file).load().item()
-    assert config.window_s is not None and config.overlap_frac is not None
-    length = round(config.window_s * RATE_HZ)
+    assert config.overlap_frac is not None
+    length = SPAR.window_length(config)
     step = max(1, round(length * (1 - config.overlap_frac)))
     parts = [
         np.lib.stride_tricks.sliding_window_view(x, length, axis=0)[::step]
@@ -62,6 +62,8 @@ SPAR = DataSet(
     classes=CLASSES,
     channels=("ax", "ay", "az", "wx", "wy", "wz"),
     rate_hz=RATE_HZ,
+    samples=None,
+    subjects=10,
     licence="BSD-3-Clause (seglearn)",
     citation="Burns et al. 2018, Shoulder physiotherapy exercise recognition, arXiv 1802.01489",
     files=files,

@@ -36,16 +36,23 @@ class Split(NamedTuple):
 @dataclass(frozen=True)
 class DataSet:
     """One entry of the registry. `files` finds the raw files without importing the package that carries
-    them; `read` parses them into windows."""
+    them; `read` parses them into windows. samples: a window's length where the set comes pre-cut, else None.
+    subjects: how many are known, 0 where none is."""
 
     name: str
     classes: tuple[str, ...]
     channels: tuple[str, ...]
     rate_hz: float
+    samples: int | None
+    subjects: int
     licence: str
     citation: str
     files: Callable[[], list[Path]]
     read: Callable[[list[Path], DataConfig], Windows]
+
+    def window_length(self, config: DataConfig) -> int:
+        """Samples of one window."""
+        return self.samples if self.samples is not None else round((config.window_s or 0) * self.rate_hz)
 
 
 def inside_package(package: str, *names: str) -> list[Path]:

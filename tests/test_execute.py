@@ -1,0 +1,291 @@
+"""What every executor must do, and what the local one does about signals, deaths and orphans."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from conftest import SHAPELEX, Finished, environment, states
+from typer.testing import CliRunner
+
+from experiments.cli import app
+from experiments.execute import EXECUTORS, Executor, Job, LocalExecutor, Task
+from experiments.ledger import Store
+
+Jobs = Callable[[str], list[Job]]
+QUICK = "statistics: {baseline: statistics}"
+ENDLESS = "plain: {train.epochs: 1000000}"
+NO_SERVER = "http://127.0.0.1:9"
+
+
+@pytest.fixture(params=EXECUTORS)
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    made = EXECUTORS[request.param](2, ["one", "two"])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def local() -> Iterator[LocalExecutor]:
+    made = LocalExecutor(1, ["cpu"])
+    yield made
+    made.close()
+
+
+def wait_for(what: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not what():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def ended(executor: Executor) -> list[tuple[Task, str | None]]:
+    """The next jobs that end."""
+    deadline = time.monotonic() + 60
+    while not (found := executor.poll(0.2)):
+        assert time.monotonic() < deadline, "no job ended"
+    return found
+
+
+def broken(job: Job, folder: Path) -> Task:
+    """A job that raises: its store is a file."""
+    (folder / "file").touch()
+    return Task("run", [job._replace(store=str(folder / "file"))])
+
+
+def test_each_job_is_reported_once_and_its_slot_is_free_again(
+    executor: Executor, store: Store, jobs: Jobs
+) -> None:
+    (job,), slots, reports = jobs(QUICK), list(executor.free), 0
+    tasks = [Task("run", [job]) for _ in slots]
+    for n, task in enumerate(tasks):
+        assert len(executor.free) == len(slots) - n
+        executor.start(task)
+    assert executor.free == []
+    while reports < len(slots):
+        for task, death in ended(executor):
+            reports += 1
+            assert task == tasks[0] and death is None
+    assert sorted(executor.free) == sorted(slots) and executor.poll(0) == []
+    result = store.result(job.signature)
+    assert result is not None and result["status"] == "done"
+
+
+def test_a_job_that_dies_is_reported_with_how_and_its_device_is_handed_on(
+    executor: Executor, store: Store, jobs: Jobs, tmp_path: Path
+) -> None:
+    (job,), slots = jobs(QUICK), sorted(executor.free)
+    executor.start(broken(job, tmp_path))
+    assert [bool(death) for _, death in ended(executor)] == [True]
+    assert sorted(executor.free) == slots
+    for _ in slots:
+        executor.start(Task("run", [job]))
+    deaths = []
+    while len(deaths) < len(slots):
+        deaths += [death for _, death in ended(executor)]
+    assert deaths == [None] * len(slots)
+
+
+def test_close_leaves_no_process(executor: Executor, jobs: Jobs) -> None:
+    (job,) = jobs(ENDLESS if isinstance(executor, LocalExecutor) else QUICK)
+    executor.start(Task("run", [job]))
+    executor.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_local_slots_share_the_devices_in_turn() -> None:
+    executor = LocalExecutor(3, ["cuda:0", "cuda:1"])
+    assert executor.free == ["cuda:0", "cuda:1", "cuda:0"]
+
+
+def begin(local: LocalExecutor, store: Store, jobs: Jobs) -> tuple[int, Callable[[], int]]:
+    """A trial in mid-training: its process id and how many epochs it has done."""
+    (job,) = jobs(ENDLESS)
+    local.start(Task("run", [job]))
+    wait_for(lambda: store.epochs_done(job.signature) > 0)
+    pid = local.running[0][0].pid
+    assert pid is not None
+    return pid, lambda: store.epochs_done(job.signature)
+
+
+def test_a_trial_is_deaf_to_ctrl_c_and_its_death_by_a_signal_has_a_name(
+    local: LocalExecutor, store: Store, jobs: Jobs
+) -> None:
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        pid, done = begin(local, store, jobs)
+        os.kill(pid, signal.SIGINT)
+        before = done()
+        wait_for(lambda: done() > before + 1)  # noqa: B023
+        os.kill(pid, end)
+        assert [death for _, death in ended(local)] == [f"killed by {end.name}"]
+        assert local.free == ["cpu"]
+
+
+def test_jobs_leave_no_file_open_in_the_coordinator(local: LocalExecutor, jobs: Jobs) -> None:
+    (job,), counts = jobs(QUICK), []
+    for _ in range(4):
+        local.start(Task("run", [job]))
+        ended(local)
+        counts.append(len(os.listdir("/proc/self/fd")))
+    assert counts[-1] == counts[1]
+
+
+def test_the_environment_is_as_before_once_the_server_runs(local: LocalExecutor) -> None:
+    before, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
+    LocalExecutor(1, ["cpu"])
+    assert dict(os.environ) == before and signal.getsignal(signal.SIGINT) is handler
+
+
+def test_trials_end_with_their_fork_server_and_the_next_one_gets_a_new_server(
+    local: LocalExecutor, store: Store, jobs: Jobs
+) -> None:
+    pid, _ = begin(local, store, jobs)
+    server = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(server, signal.SIGKILL)
+    assert [death for _, death in ended(local)] == ["its fork server died"]
+    wait_for(lambda: not alive(pid), timeout_s=10)
+    (job,) = jobs(QUICK)
+    local.start(Task("run", [job]))
+    assert [death for _, death in ended(local)] == [None]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class Stage(NamedTuple):
+    """How a launch ended, and whether any process of its session outlived it by more than a moment."""
+
+    code: int
+    output: str
+    outlived: bool
+
+
+class Disturbed(NamedTuple):
+    """The same command on the same store, four times: stopped while the fork server still imports, stopped in
+    mid-training, killed in mid-training, left alone (with an MLflow server that is down)."""
+
+    interrupted: Stage
+    terminated: Stage
+    refused: subprocess.CompletedProcess[str]
+    killed: Stage
+    left_alone: Stage
+    store: Store
+    file: Path
+
+
+def session(leader: int) -> list[int]:
+    """The live processes of a session."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, sid = stat.read_text().rpartition(")")[2].split()[:4]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(sid) == leader and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def disturbed(
+    finished: Finished, new_store: Callable[[Path], Store], tmp_path_factory: pytest.TempPathFactory
+) -> Disturbed:
+    folder = tmp_path_factory.mktemp("disturbed")
+    store = new_store(folder / "runs")
+    # A folder of the same name where the user stands must not be taken for this package.
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "__init__.py").write_text("raise ImportError('not this one')")
+    command = [SHAPELEX, "run", str(finished.file), "--workers", "2"]
+
+    def launch(**changes: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command, cwd=folder, env=environment(**changes), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    def end(process: subprocess.Popen[str], before: str = "") -> Stage:
+        output, _ = process.communicate(timeout=120)
+        deadline = time.monotonic() + 20
+        while session(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return Stage(process.returncode, before + output, bool(session(process.pid)))
+
+    def training(process: subprocess.Popen[str], done: int) -> None:
+        """Wait until `done` trials are done and one more trains."""
+        deadline = time.monotonic() + 120
+        while True:
+            assert process.poll() is None and time.monotonic() < deadline
+            begun, ended = (
+                set(store.root.glob(f"trials/*/{name}")) for name in ("metrics.jsonl", "result.json")
+            )
+            if len(ended) >= done and {p.parent for p in begun} - {p.parent for p in ended}:
+                return
+            time.sleep(0.01)
+
+    process = launch(MLFLOW_TRACKING_URI=NO_SERVER)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    interrupted = end(process, line)
+
+    process = launch(MLFLOW_TRACKING_URI=NO_SERVER)
+    training(process, done=0)
+    refused = subprocess.run(
+        command, cwd=folder, env=environment(), text=True, capture_output=True, timeout=60
+    )
+    process.terminate()
+    terminated = end(process)
+
+    process = launch()
+    training(process, done=1)
+    process.kill()
+    killed = end(process)
+
+    left_alone = end(launch(MLFLOW_TRACKING_URI=NO_SERVER))
+    return Disturbed(interrupted, terminated, refused, killed, left_alone, store, finished.file)
+
+
+@pytest.mark.parametrize("stage", ["interrupted", "terminated"])
+def test_ctrl_c_and_sigterm_stop_a_launch_cleanly(disturbed: Disturbed, stage: str) -> None:
+    code, output, outlived = getattr(disturbed, stage)
+    assert code == 130 and not outlived
+    assert "trials left. The same command goes on." in output
+    assert "Traceback" not in output
+
+
+def test_a_second_launch_on_the_same_store_is_refused_with_one_line(disturbed: Disturbed) -> None:
+    assert disturbed.refused.returncode == 1 and disturbed.refused.stdout == ""
+    (line,) = disturbed.refused.stderr.splitlines()
+    assert line.startswith("another launch (pid ") and "is at work on runs: wait for it" in line
+
+
+def test_no_trial_outlives_a_killed_coordinator(disturbed: Disturbed) -> None:
+    assert disturbed.killed.code == -signal.SIGKILL and not disturbed.killed.outlived
+
+
+def test_the_same_command_finishes_what_stops_and_kills_cut_short(
+    disturbed: Disturbed, finished: Finished
+) -> None:
+    assert disturbed.left_alone.code == 0, disturbed.left_alone.output
+    tables = [
+        CliRunner().invoke(app, ["table", str(disturbed.file), "--store", str(store.root)]).output
+        for store in (disturbed.store, finished.store)
+    ]
+    assert tables[0] == tables[1] and "| statistics" in tables[0]
+    found = states(disturbed.store)
+    assert all(values.count("COMPLETE") == 1 and "RUNNING" not in values for values in found.values())
+
+
+def test_a_dead_mlflow_server_costs_one_line_and_no_trial(disturbed: Disturbed) -> None:
+    lines = disturbed.left_alone.output.splitlines()
+    assert sum(line.startswith(f"MLflow at {NO_SERVER} failed: ") for line in lines) == 1
+    assert "Traceback" not in disturbed.left_alone.output

@@ -1,0 +1,197 @@
+"""The command line on a real sweep: what a launch leaves behind, and that nothing that dies can change it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+from conftest import MICRO, Finished, environment, states
+from typer.testing import CliRunner
+
+from analysis import load as analysis
+from experiments import track
+from experiments.cli import app
+from experiments.execute import LocalExecutor
+from experiments.launch import Launch, Summary, unfinished
+from experiments.ledger import Store
+from experiments.screen import Screen
+from experiments.sweep import Cell, Sweep, load
+
+
+def test_a_launch_prints_its_trials_its_cost_and_the_table(finished: Finished) -> None:
+    lines = finished.output.splitlines()
+    assert lines[0] == "preparing data and text"
+    assert sum(": validation macro-F1 " in line for line in lines) == 5
+    (cost,) = [line for line in lines if "outside training and evaluation" in line]
+    assert re.fullmatch(r"5 done, 0 failed in \d+ s; median cost a trial .* \d+\.\d\d s", cost)
+    rows = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
+    assert rows[0] == "row" and rows[2:5] == ["plain", "text", "statistics"]
+    assert lines[-1].startswith("MLflow: shapelex ui --store runs")
+
+
+@pytest.mark.parametrize(
+    ("verb", "expected"),
+    [
+        ("plan", "5 cells, 5 trials: 5 done, 0 failed, 0 waiting."),
+        ("status", "5 done, 0 failed, 0 waiting of 5 cells"),
+        ("run", "tiny: nothing to do, all 5 cells have their result."),
+    ],
+)
+def test_a_finished_sweep_is_known_as_such(finished: Finished, verb: str, expected: str) -> None:
+    answer = CliRunner().invoke(app, [verb, str(finished.file), "--store", str(finished.store.root)])
+    assert answer.exit_code == 0
+    assert any(line.startswith(expected) for line in answer.output.splitlines()), answer.output
+    assert "MLflow lacks" not in answer.output
+
+
+def test_a_finished_sweep_does_nothing_soon_and_imports_nothing_heavy(finished: Finished) -> None:
+    code = (
+        "import sys; from experiments.cli import app; app(sys.argv[1:], standalone_mode=False); "
+        "print({'torch', 'mlflow', 'optuna', 'lightning', 'sklearn', 'pandas'} & sys.modules.keys())"
+    )
+    before, started = sorted(finished.store.root.rglob("*")), time.monotonic()
+    command = [sys.executable, "-c", code, "run", "tiny.yaml", "--store", str(finished.store.root)]
+    ran = subprocess.run(
+        command, cwd=finished.file.parent, env=environment(), text=True, capture_output=True, timeout=60
+    )
+    assert ran.stdout.splitlines()[-1] == "set()", ran.stdout + ran.stderr
+    assert time.monotonic() - started < 3
+    assert sorted(finished.store.root.rglob("*")) == before
+
+
+def test_mlflow_shows_the_numbers_of_the_ledger(finished: Finished) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{finished.store.root}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id], "tags.`shapelex.kind` = 'trial'")
+    shown = {run.data.tags["shapelex.signature"]: run.data.metrics for run in runs}
+    frame = analysis.frame(finished.store.root, "tiny").set_index("signature")
+    assert len(runs) == len(frame) == 5 and set(shown) == set(frame.index)
+    numbers = frame.select_dtypes("float64")
+    assert {"test/macro_f1", "cost/total_s", "codes/perplexity"} <= set(numbers.columns)
+    for signature, row in numbers.iterrows():
+        final = {name: value for name, value in shown[signature].items() if not name.startswith("epoch/")}
+        assert final == row.dropna().to_dict()
+
+
+class Log:
+    """A launch.Report that keeps what it is told, and calls `during` at each look at progress."""
+
+    def __init__(self, during: Callable[[list[str]], None] = lambda running: None) -> None:
+        self.during, self.results = during, dict[str, dict[str, Any]]()
+
+    def note(self, line: str) -> None: ...
+
+    def progress(self, done: float, total: float, running: list[str]) -> None:
+        assert 0 <= done <= total
+        self.during(running)
+
+    def ended(self, cell: Cell, result: dict[str, Any]) -> None:
+        self.results[cell.signature] = result
+
+
+class Rescued(NamedTuple):
+    """A one-worker launch whose first text trial was killed, then the launch that retried it."""
+
+    sweep: Sweep
+    store: Store
+    victim: str
+    killed: Log
+    killed_states: dict[str, list[str]]
+    retried: Log
+    summary: Summary
+
+
+@pytest.fixture(scope="module")
+def rescued(
+    finished: Finished, new_store: Callable[[Path], Store], tmp_path_factory: pytest.TempPathFactory
+) -> Rescued:
+    store = new_store(tmp_path_factory.mktemp("rescued") / "runs")
+    sweep = load(finished.file, store)
+    victim = next(cell.signature for cell in sweep.cells if cell.row == "text")
+
+    def kill(running: list[str]) -> None:
+        if running == ["text"] and not killed.results.keys() & {victim}:
+            pid = executor.running[0][0].pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+
+    killed, retried = Log(kill), Log()
+    executor = LocalExecutor(1, ["cpu"])
+    Launch(sweep, store, executor, killed, lambda: None).run(unfinished(sweep, store, False))
+    after = states(store)
+    assert unfinished(sweep, store, False) == []
+    again = Launch(sweep, store, LocalExecutor(1, ["cpu"]), retried, lambda: None)
+    summary = again.run(unfinished(sweep, store, True))
+    return Rescued(sweep, store, victim, killed, after, retried, summary)
+
+
+def test_a_killed_trial_is_a_failure_that_says_so_and_stops_nobody_else(rescued: Rescued) -> None:
+    assert rescued.killed.results[rescued.victim]["error"] == "crashed: killed by SIGKILL"
+    found = {s: r["status"] for s, r in rescued.killed.results.items()}
+    assert found == {s: "failed" if s == rescued.victim else "done" for s in rescued.sweep.configs}
+    assert {s: v for s, v in rescued.killed_states.items() if v != ["COMPLETE"]} == {rescued.victim: ["FAIL"]}
+
+
+def test_retry_failed_runs_the_failed_trial_alone(rescued: Rescued) -> None:
+    assert {s: r["status"] for s, r in rescued.retried.results.items()} == {rescued.victim: "done"}
+    assert rescued.summary[:2] == (1, 0) and rescued.summary.overhead_s is not None
+    assert states(rescued.store)[rescued.victim] == ["FAIL", "COMPLETE"]
+
+
+def test_one_worker_and_two_give_equal_bits(rescued: Rescued, finished: Finished) -> None:
+    for signature in rescued.sweep.configs:
+        one, two = rescued.store.result(signature), finished.store.result(signature)
+        assert one is not None and two is not None
+        for name in ("metrics", "best_epoch", "confusion", "per_class_f1", "config", "digests"):
+            assert one[name] == two[name], (signature, name)
+
+
+@pytest.fixture
+def shapelex(store: Store) -> Iterator[Callable[..., str]]:
+    """The command line in this process, on a sweep of two trials: one works, one diverges."""
+    handler, file = signal.getsignal(signal.SIGTERM), store.root / "two.yaml"
+    wild = "{train: {lr: 1.0e+30, warmup_frac: 0}}"
+    file.write_text(f"{MICRO}reference: fine\nvariants:\n  wild: {wild}\n  fine: {{baseline: statistics}}\n")
+
+    def run(verb: str, *options: str) -> str:
+        answer = CliRunner().invoke(app, [verb, str(file), "--store", str(store.root), *options])
+        assert answer.exit_code == 0, answer.output
+        return answer.output
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_a_sweep_goes_on_where_it_stopped_and_a_failure_waits_to_be_retried(
+    shapelex: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = SimpleNamespace(nudge=lambda: None, close=lambda timeout_s: None)
+    monkeypatch.setattr(track, "BackgroundMirror", lambda _: mirror)
+    monkeypatch.setattr(track, "pending", lambda *_: [])
+    failure = "failed: wild seed 0 fold 0: FloatingPointError: diverged: the model's output is not finite"
+    first = shapelex("run", "--executor", "inline", "--max-trials", "1")
+    assert "1 done, 0 failed in " in first and "  1  fine fold 0: validation" in first
+    assert "1 done, 0 failed, 1 waiting of 2 cells" in shapelex("status")
+    second = shapelex("run", "--executor", "inline")
+    assert "0 done, 1 failed in " in second and failure in second
+    third = shapelex("run", "--executor", "inline")
+    assert "two: nothing to do, all 2 cells have their result." in third and failure in third
+    assert "log.txt; run it again with --retry-failed" in third
+    assert "0 done, 1 failed in " in shapelex("run", "--executor", "inline", "--retry-failed")
+
+
+def test_the_screen_shows_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    screen, line = Screen(), "into=[z] [/red] " + 30 * "one line "
+    screen.progress(1, 2, ["into=[/z]"])
+    screen.note(line)
+    screen.close()
+    assert capsys.readouterr().out == line + "\n"

@@ -1,0 +1,264 @@
+"""One trial: what its numbers depend on, what they can't depend on, and how it fails."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Finished, jobs_of
+
+from experiments import captions, data, encoder, metrics, trial
+from experiments.config import RunConfig
+from experiments.encoder import TextCache
+from experiments.execute import Job
+from experiments.identity import signature
+from experiments.ledger import Store
+from experiments.lit import Lit, TrainingSet
+from experiments.sweep import load
+from model import checkpoint
+from model.guided import Batch, GuidedVQShape, Sizes
+
+Jobs = Callable[[str], list[Job]]
+TEXT = "model.guidance.attention: two_way, losses.info_nce: 0.1"
+
+
+def epochs(folder: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl, less the clock's."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "time_s"} for line in lines]
+
+
+def numbers(store: Store, job: Job) -> dict[str, Any]:
+    """All of a finished trial that may not depend on where and when it ran."""
+    result, folder = store.result(job.signature), store.trial(job.signature)
+    assert result is not None and result["status"] == "done", result
+    kept = ("metrics", "best_epoch", "per_class_f1", "confusion", "data")
+    files = {f.name: f.read_bytes() for f in folder.glob("model.safetensors")}
+    return {name: result[name] for name in kept} | files | {"epochs": epochs(folder) if files else None}
+
+
+def failure(store: Store, job: Job) -> dict[str, Any]:
+    trial.run([job])
+    result = store.result(job.signature)
+    assert result is not None and result["status"] == "failed"
+    assert result["metrics"] == {} and "\n" not in result["error"]
+    assert "Traceback" in (store.trial(job.signature) / "log.txt").read_text()
+    return result
+
+
+def test_a_trial_gives_the_same_bits_here_as_in_a_process_of_a_two_worker_launch(
+    finished: Finished, store: Store
+) -> None:
+    jobs = jobs_of(load(finished.file, finished.store), store)
+    assert len(jobs) == 5
+    for job in jobs:
+        trial.run([job._replace(config=job.config | {"figures": False})])
+        assert numbers(store, job) == numbers(finished.store, job)
+
+
+def test_a_trial_leaves_every_file_that_the_ledger_names(finished: Finished) -> None:
+    for job in jobs_of(load(finished.file, finished.store), finished.store):
+        folder, config = finished.store.trial(job.signature), RunConfig.model_validate(job.config)
+        there = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+        assert {"config.json", "result.json", "log.txt", "predictions.npz"} <= there
+        if config.baseline == "none":
+            figures = {"figures/reconstruction.png", "figures/code_usage.png"}
+            assert {"metrics.jsonl", "model.safetensors", *figures} <= there
+            assert [line["epoch"] for line in epochs(folder)] == [0, 1]
+            assert {"train/loss", "val/macro_f1", "val/series_mse"} <= epochs(folder)[-1].keys()
+
+
+def batches(settings: dict[str, Any], epoch: int, text: captions.Assignment | None = None) -> list[Batch]:
+    config = RunConfig.model_validate({"train": {"batch_size": 5}, **settings})
+    x_WMT = torch.arange(12.0).reshape(12, 1, 1).expand(12, 2, 50)
+    label_W = torch.arange(12) % 3
+    torch.manual_seed(epoch)  # whatever happened before must not matter
+    return list(TrainingSet(config, x_WMT, label_W, text).epoch(epoch))
+
+
+def test_order_masks_and_who_sees_text_hang_on_seed_and_epoch_alone() -> None:
+    guided = {"model": {"guidance": {"attention": "two_way"}}}
+    rows = np.arange(12) % 3
+    text = captions.Assignment(["a", "b", "c"], np.arange(3), np.ones(3, np.int64), rows, rows)
+    plain, with_text = batches({}, 3), batches(guided, 3, text)
+    assert [len(batch.x) for batch in plain] == [5, 5, 2]
+    for one, other in zip(plain, with_text, strict=True):
+        for name in ("x", "label", "keep", "sees_text"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+    for changed in (batches({}, 4), batches({"seed": 1}, 3)):
+        for name in ("x", "keep", "sees_text"):
+            before, after = (torch.cat([getattr(b, name) for b in side]) for side in (plain, changed))
+            assert not torch.equal(before, after), name
+
+
+def test_a_window_gets_a_text_of_its_class_in_a_wording_that_changes_by_epoch() -> None:
+    rows, names = np.arange(12) % 3, [f"class {y}, wording {i}" for y in range(3) for i in range(4)]
+    text = captions.Assignment(names, 4 * np.arange(3), np.full(3, 4), rows, rows)
+    drawn: list[dict[float, int]] = []
+    for epoch in (0, 1):
+        seen = batches({}, epoch, text)
+        assert all(torch.equal(batch.text // 4, batch.label) for batch in seen)
+        windows, texts = (
+            torch.cat(parts).tolist() for parts in zip(*((b.x[:, 0, 0], b.text) for b in seen), strict=True)
+        )
+        drawn.append(dict(zip(windows, texts, strict=True)))
+    assert len(drawn[0]) == 12 and drawn[0] != drawn[1]
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"{name} was called")
+
+    monkeypatch.setattr(where, name, refuse)
+
+
+def test_a_text_is_encoded_once_for_each_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def fake(name: str, texts: list[str]) -> list[np.ndarray]:
+        asked.append(texts)
+        return [np.full((len(text), 2), len(asked), np.float32) for text in texts]
+
+    monkeypatch.setattr(encoder, "encode", fake)
+    first = TextCache(tmp_path, "minilm", "a" * 64).get(["walk", "run", "walk"])
+    assert asked == [["walk", "run"]] and [t.shape for t in first] == [(4, 2), (3, 2), (4, 2)]
+    second = TextCache(tmp_path, "minilm", "a" * 64).get(["run", "stand"])
+    assert asked[1:] == [["stand"]] and np.array_equal(second[0], first[1])
+    other = TextCache(tmp_path, "minilm", "b" * 64).get(["run"])
+    assert asked[2:] == [["run"]] and not np.array_equal(other[0], first[1])
+
+
+def test_no_trial_encodes_a_text_that_any_trial_encoded(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forbid(monkeypatch, encoder, "encode")
+    known, new = jobs(f"known: {{{TEXT}, losses.ce_series: 0.5}}, new: {{{TEXT}, text.form: negative}}")
+    trial.run([known])
+    assert numbers(store, known)["metrics"]
+    assert failure(store, new)["error"] == "AssertionError: encode was called"
+
+
+def test_texts_change_no_number_of_a_trial_without_text(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs("plain: {losses.ce_series: 0.1}")
+    other = RunConfig.model_validate(job.config | {"text": {"form": "negative", "control": "constant"}})
+    assert signature(other, job.digests) == job.signature
+    trial.run([job])
+    before = numbers(store, job)
+    for where, name in ((TextCache, "get"), (captions, "class_texts")):
+        forbid(monkeypatch, where, name)
+    trial.run([job._replace(config=other.model_dump(mode="json"))])
+    assert numbers(store, job) == before
+
+
+def test_texts_do_change_a_trial_that_reads_them(store: Store, jobs: Jobs) -> None:
+    own, shuffled = jobs(f"own: {{{TEXT}}}, shuffled: {{{TEXT}, text.control: shuffled_samples}}")
+    trial.run([own])
+    trial.run([shuffled])
+    assert numbers(store, own)["model.safetensors"] != numbers(store, shuffled)["model.safetensors"]
+
+
+def test_the_test_split_steers_nothing(store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = jobs("plain: {losses.ce_series: 0.1, train.select: validation, train.epochs: 3}")
+    trial.run([job])
+    honest = numbers(store, job)
+    real = data.load_split
+
+    def spoiled(*args: Any) -> data.Loaded:
+        loaded = real(*args)
+        label, series = np.array(loaded.windows.label), np.array(loaded.windows.series)
+        test = loaded.split.test
+        label[test], series[test] = np.roll(label[test], 7), series[test][:, ::-1]
+        return loaded._replace(windows=loaded.windows._replace(label=label, series=series))
+
+    monkeypatch.setattr(data, "load_split", spoiled)
+    trial.run([job])
+    blind = numbers(store, job)
+    for name in ("best_epoch", "epochs", "model.safetensors"):
+        assert blind[name] == honest[name], name
+    validation = {name for name in honest["metrics"] if name.startswith("val/")}
+    assert validation and all(blind["metrics"][name] == honest["metrics"][name] for name in validation)
+    assert blind["metrics"]["test/macro_f1"] != honest["metrics"]["test/macro_f1"]
+
+
+def test_validation_picks_the_epoch_whose_weights_are_kept(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs("plain: {train.select: validation, train.epochs: 3, train.lr: 0.01}")
+    real, scores = metrics.tune, iter([0.2, 0.9, 0.5])
+
+    def tune(*args: Any) -> metrics.Probe:
+        return metrics.Probe(1.0, score) if (score := next(scores, None)) is not None else real(*args)
+
+    monkeypatch.setattr(metrics, "tune", tune)
+    trial.run([job])
+    lines, found = epochs(store.trial(job.signature)), numbers(store, job)
+    assert found["best_epoch"] == 1 and [line["val/macro_f1"] for line in lines] == [0.2, 0.9, 0.5]
+    assert found["metrics"]["val/series_mse"] == lines[1]["val/series_mse"] != lines[2]["val/series_mse"]
+
+    config = RunConfig.model_validate(job.config)
+    loaded = data.load_split(config.data, str(job.digests["data"]), store.cache)
+    (train_x, train_y), (val_x, val_y), _ = (loaded.side(rows) for rows in loaded.split)
+    model = GuidedVQShape(config.model, config.losses, Sizes(100, 6, 4, 0), None, seed=99)
+    checkpoint.load(model, store.trial(job.signature) / "model.safetensors")
+    train, val = (metrics.encode(model, torch.tensor(x)) for x in (train_x, val_x))
+    assert val.series_mse == found["metrics"]["val/series_mse"]
+    for name in ("tokens", "histogram"):
+        probe = real(train.features[name], train_y, val.features[name], val_y, config.probe.penalties, 4)
+        assert probe.val_macro_f1 == found["metrics"][f"val/{name}/macro_f1"]
+
+
+@pytest.mark.parametrize("found_in", ["validation", "training"])
+def test_a_model_that_diverges_is_a_failure_that_says_so(store: Store, jobs: Jobs, found_in: str) -> None:
+    looks = {"validation": 1, "training": 2}[found_in]
+    train = "epochs: 2, batch_size: 40, lr: 1.0e+30, warmup_frac: 0, select: validation"
+    (job,) = jobs(f"wild: {{train: {{{train}, validate_every: {looks}}}}}")
+    message = f"diverged: the model's output is not finite in epoch {looks - 1}"
+    result = failure(store, job)
+    assert result["error"] == f"FloatingPointError: {message}"
+    assert result["cost"]["total_s"] > 0 and result["finished_at"]
+
+
+def test_a_loss_that_is_not_finite_is_a_divergence(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs("plain: {train.epochs: 1}")
+    monkeypatch.setattr(Lit, "training_step", lambda self, *_: self.sums.update(total=torch.tensor(np.nan)))
+    assert failure(store, job)["error"] == "FloatingPointError: diverged: the loss is not finite in epoch 0"
+
+
+def test_a_metric_that_is_not_finite_fails_the_trial(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs("plain: {train.epochs: 1}")
+    monkeypatch.setattr(metrics, "code_health", lambda *_: {"codes/perplexity": float("inf")})
+    assert failure(store, job)["error"] == "FloatingPointError: diverged: codes/perplexity is inf"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_device_that_is_not_there_is_a_failure_that_says_so(store: Store, jobs: Jobs) -> None:
+    (job,) = jobs("plain: {train.epochs: 1}")
+    result = failure(store, job._replace(device="cuda:0"))
+    assert "CUDA" in result["error"] and result["environment"]["device"] == "cuda:0"
+
+
+def test_a_bank_edited_since_the_plan_is_refused(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs(f"text: {{{TEXT}}}")
+    monkeypatch.setattr(captions, "class_texts", lambda *_: [["other"]] * 4)
+    assert "basic_motions.yaml changed after this sweep was planned" in failure(store, job)["error"]
+
+
+def test_a_second_attempt_leaves_nothing_of_the_first(store: Store, jobs: Jobs) -> None:
+    (job,) = jobs("plain: {train.epochs: 1}")
+    trial.run([job])
+    folder = store.trial(job.signature)
+    stale = [folder / name for name in ("predictions.npz", "model.safetensors", "metrics.jsonl")]
+    assert all(path.exists() for path in stale)
+    failure(store, job._replace(config={"no": "config"}))
+    assert not any(path.exists() for path in stale)
