@@ -58,7 +58,7 @@ def pending(store: Path, plan: Json) -> list[Cell]:
     address changed, or the database file is gone. Answers without importing mlflow."""
     mirror = Mirror(store, plan)
     finished, record = mirror.finished(), read_json(mirror.path)
-    if not record or _missing(mirror.uri) or record["view"] != mirror.record({})["view"]:
+    if not record or _missing(mirror.uri) or record.get("view") != mirror.record({})["view"]:
         return list(finished)
     shown = {tuple(cell) for cell in record["cells"]}
     return [cell for cell, result in finished.items() if (*cell, result["finished_at"]) not in shown]
@@ -72,7 +72,7 @@ def ui_command(store: Path, port: int = 5000) -> tuple[list[str] | None, str]:
         return None, f"MLFLOW_TRACKING_URI is a server with a UI of its own: {redact(address)}"
     if _missing(address):
         return None, f"MLflow has nothing of {store} yet: it gets its database from the first run"
-    _set_environment(MLFLOW_BACKEND_STORE_URI=address)
+    os.environ.update(ENVIRONMENT | os.environ | {"MLFLOW_BACKEND_STORE_URI": address})
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--artifacts-destination", str(store.resolve() / "mlartifacts")]
     return command, f"http://127.0.0.1:{port}"
@@ -105,13 +105,17 @@ class Mirror:
 
     def connect(self) -> None:
         """Create the database and the experiment where they are missing, one process at a time."""
-        _set_environment()
+        os.environ.update(ENVIRONMENT | os.environ)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every retry
         import mlflow
 
         name, folder = self.plan["sweep"], str(self.store.resolve() / "mlartifacts" / self.plan["sweep"])
         with locked(self.store / "mlflow.lock", wait=True):
-            if _missing(self.uri):
-                _create_database(Path(self.uri.removeprefix("sqlite:///")))
+            if _missing(self.uri):  # killed half-way, MLflow's own migration leaves a file that nothing opens
+                file = Path(self.uri.removeprefix("sqlite:///"))
+                with TemporaryDirectory(prefix=".mlflow-", dir=file.parent) as fresh:
+                    mlflow.MlflowClient(f"sqlite:///{fresh}/mlflow.db").search_experiments()
+                    os.replace(f"{fresh}/mlflow.db", file)
             client = mlflow.MlflowClient(self.uri)
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
@@ -124,7 +128,7 @@ class Mirror:
                 write_json(self.store / "store.json", mark := {"schema": 1, "id": os.urandom(8).hex()})
         # Two stores may keep the same sweep on one server: each reads and writes its own runs only.
         self._scope = {"shapelex.store": mark["id"], "shapelex.sweep": name}
-        self._client, self._experiment, self._entities = client, experiment.experiment_id, mlflow.entities
+        self._client, self._experiment, self._make = client, experiment.experiment_id, mlflow.entities
 
     def sync(self) -> int:
         """Bring MLflow up to the ledger (twice adds nothing): how many children it wrote, or MirrorError."""
@@ -194,7 +198,7 @@ class Mirror:
     def _write_child(self, cell: Cell, result: Json) -> str:
         """All that a trial left behind; the tag that says so and the status come last."""
         folder, tags = self._ledger.trial(cell.signature), self._tags(cell.row, cell)
-        costs, digests = _finite(result.get("cost", {}), "cost/"), result.get("digests", {})
+        costs, digests = _finite(result.get("cost") or {}, "cost/"), result.get("digests", {})
         end_ms = round(1000 * datetime.fromisoformat(result["finished_at"]).timestamp())
         start_ms = end_ms - round(1000 * costs.get("cost/total_s", 0))
         run = self._client.create_run(self._experiment, start_ms, tags, tags["mlflow.runName"])
@@ -204,10 +208,10 @@ class Mirror:
         values.append((0, _finite(result["metrics"]) | costs))
         points = [(name, value, end_ms, step) for step, at in values for name, value in at.items()]
         self._log(run, {}, _flat(result["config"]), points)
-        data, make = {"name": self.plan["dataset"]} | result.get("data", {}), self._entities
+        data = {"name": self.plan["dataset"]} | (result.get("data") or {})
         short = str(digests.get("data"))[:36]  # as much as MLflow takes, a tag has the whole
-        dataset = make.Dataset(data["name"], short, "shapelex", "{}", profile=json.dumps(data))
-        self._client.log_inputs(run.info.run_id, [make.DatasetInput(dataset)])
+        dataset = self._make.Dataset(data["name"], short, "shapelex", "{}", profile=json.dumps(data))
+        self._client.log_inputs(run.info.run_id, [self._make.DatasetInput(dataset)])
         for figure in sorted(folder.glob("figures/*.png")):
             self._client.log_artifact(run.info.run_id, str(figure), "figures")
         tags = _flat({"shapelex.digest": digests, "environment": result.get("environment", {})})
@@ -220,9 +224,8 @@ class Mirror:
     def _tags(self, row: str, cell: Cell | None = None) -> dict[str, str]:
         """Of a row's parent, or of a cell's child; a child's name holds only what differs."""
         factors, variant = _flat(self._rows[row]["factors"]).items(), self._rows[row]["variant"]
-        ends = [(name.split(".")[-1], name, value) for name, value in factors]
-        tags = {end if self._ends[end] == 1 else name: value for end, name, value in ends} | self._scope
-        tags |= {"shapelex.kind": "row", "shapelex.row": row, "shapelex.variant": variant}
+        tags = {end if self._ends[end := name.split(".")[-1]] == 1 else name: text for name, text in factors}
+        tags |= self._scope | {"shapelex.kind": "row", "shapelex.row": row, "shapelex.variant": variant}
         if cell is not None:
             seed = f" s{cell.seed}" if cell.seed else ""
             fold = f" f{cell.fold}" if len({other.fold for other in self.cells}) > 1 else ""
@@ -233,10 +236,9 @@ class Mirror:
 
     def _log(self, run: Any, tags: Json, params: Json | None = None, points: Any = ()) -> None:
         """Log (name, value, time_ms, step) points, params, and what `tags` change; MLflow makes batches."""
-        make = self._entities
-        metrics = [make.Metric(*point) for point in points]
-        texts = [make.Param(name, value[:6000]) for name, value in (params or {}).items()]
-        news = [make.RunTag(name, value[:5000]) for name, value in tags.items() - run.data.tags.items()]
+        metrics = [self._make.Metric(*point) for point in points]
+        texts = [self._make.Param(name, value[:6000]) for name, value in (params or {}).items()]
+        news = [self._make.RunTag(name, value[:5000]) for name, value in tags.items() - run.data.tags.items()]
         self._client.log_batch(run.info.run_id, metrics, texts, news, synchronous=True)
 
 
@@ -264,33 +266,16 @@ class BackgroundMirror:
         while not last:
             self._wake.wait()
             self._wake.clear()
-            last = self._closing
+            last, self._problem = self._closing, None
             try:
                 self._mirror.sync()
-                self._problem = None
             except MirrorError as error:
                 self._problem = str(error)
 
 
-def _set_environment(**fixed: str) -> None:
-    os.environ.update(ENVIRONMENT | os.environ | fixed)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every retry
-
-
 def _missing(address: str) -> bool:
     """Whether `address` is an SQLite file that isn't there."""
-    file = address.removeprefix("sqlite:///")
-    return file != address and not Path(file).exists()
-
-
-def _create_database(file: Path) -> None:
-    """Whole or not at all: MLflow's migration, killed half-way or run twice at once, leaves a file for good
-    that nothing opens again."""
-    from mlflow import MlflowClient
-
-    with TemporaryDirectory(dir=file.parent) as folder:
-        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
-        os.replace(f"{folder}/mlflow.db", file)
+    return address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).exists()
 
 
 def _summary(results: list[Json]) -> dict[str, float]:

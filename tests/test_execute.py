@@ -85,7 +85,7 @@ def test_a_job_that_dies_is_reported_with_how_and_its_device_is_handed_on(
     assert sorted(executor.free) == slots
     for _ in slots:
         executor.start(Task("run", [job]))
-    deaths = []
+    deaths: list[str | None] = []
     while len(deaths) < len(slots):
         deaths += [death for _, death in ended(executor)]
     assert deaths == [None] * len(slots)

@@ -70,7 +70,7 @@ def test_mlflow_shows_the_numbers_of_the_ledger(finished: Finished) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{finished.store.root}/mlflow.db")
-    experiment = client.get_experiment_by_name("tiny")
+    (experiment,) = client.search_experiments(filter_string="name = 'tiny'")
     runs = client.search_runs([experiment.experiment_id], "tags.`shapelex.kind` = 'trial'")
     shown = {run.data.tags["shapelex.signature"]: run.data.metrics for run in runs}
     frame = analysis.frame(finished.store.root, "tiny").set_index("signature")
@@ -78,7 +78,9 @@ def test_mlflow_shows_the_numbers_of_the_ledger(finished: Finished) -> None:
     numbers = frame.select_dtypes("float64")
     assert {"test/macro_f1", "cost/total_s", "codes/perplexity"} <= set(numbers.columns)
     for signature, row in numbers.iterrows():
-        final = {name: value for name, value in shown[signature].items() if not name.startswith("epoch/")}
+        final = {
+            name: value for name, value in shown[str(signature)].items() if not name.startswith("epoch/")
+        }
         assert final == row.dropna().to_dict()
 
 
