@@ -8,6 +8,7 @@ WORKERS := 2
 
 demo: .venv/installed
 	$(BIN)/shapelex run sweeps/quick.yaml --workers $(WORKERS)
+	@echo "First, for the commands above: source .venv/bin/activate"
 
 test: .venv/installed-dev
 	$(BIN)/ruff check .

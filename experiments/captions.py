@@ -4,7 +4,7 @@ W windows, U distinct texts, L text tokens, E text width.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from experiments import yamlfile
 from experiments.config import TextConfig
 
 BANKS = Path(__file__).parent / "banks"
-FORMS = ("keyword", "sentence", "affirmative", "negative", "sub_actions")
+FORMS = get_args(TextConfig.model_fields["form"].annotation)
 CONSTANT = "A person wears a motion sensor."
 
 

@@ -1,6 +1,7 @@
 """The command line: plan, run, status, table, ui. Heavy imports stay inside the verbs."""
 
 import os
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -36,7 +37,7 @@ def _load(file: Path, store: Path) -> "tuple[Sweep, Store]":
     ledger = Store(store)
     try:
         sweep = load(file, ledger)
-        sweep.save(ledger)
+        sweep.save(ledger, file)
     except (FileError, OSError) as error:
         _fail(str(error))
     return sweep, ledger
@@ -80,7 +81,9 @@ def plan(file: SweepFile, store: StoreOption = DEFAULT_STORE) -> None:
 def run(
     file: SweepFile,
     store: StoreOption = DEFAULT_STORE,
-    workers: Annotated[int, typer.Option(min=1, help="trials at a time")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="trials at a time; by default one a device")
+    ] = None,
     devices: Annotated[str, typer.Option(help="cpu, or cuda:0,cuda:1; workers share them in turn")] = "cpu",
     executor: Annotated[str, typer.Option(help="local (a process a trial) or inline")] = "local",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed trials again")] = False,
@@ -94,12 +97,14 @@ def run(
     if executor not in EXECUTORS:
         _fail(f"--executor {executor}: {nearest(executor, EXECUTORS)}")
     names = [name.strip() for name in devices.split(",")]
-    if any(name != "cpu" and not name.removeprefix("cuda:").isdigit() for name in names):
+    if not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
         _fail(f"--devices {devices}: expected cpu, or cuda:0,cuda:1,...")
+    if executor == "inline" and max(workers or 1, len(names)) > 1:
+        _fail("--executor inline runs one trial at a time on one device: use local for more")
     sweep, ledger = _load(file, store)
     try:
         with locked(ledger.root / "launch.lock", wait=False):
-            _run(sweep, ledger, file, executor, workers, names, retry_failed, max_trials)
+            _run(sweep, ledger, file, executor, workers or len(names), names, retry_failed, max_trials)
     except Locked as holder:
         _fail(f"another launch ({holder}) is at work on {store}: wait for it, or use another --store", 1)
 
@@ -117,6 +122,7 @@ def _run(
     import signal
 
     from experiments import track
+    from experiments.background import BackgroundMirror
     from experiments.launch import Launch, unfinished
 
     planned = sweep.plan()
@@ -125,7 +131,7 @@ def _run(
     if not todo and not behind:
         print(f"{sweep.name}: nothing to do, all {len(sweep.cells)} cells have their result.")
         _print_failures(sweep, ledger)
-        print(f"shapelex table {file}")
+        print(f"shapelex table {file}{_elsewhere(ledger)}")
         return
 
     from experiments.execute import EXECUTORS
@@ -135,7 +141,7 @@ def _run(
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    mirror = track.BackgroundMirror(track.Mirror(ledger.root, planned))
+    mirror = BackgroundMirror(track.Mirror(ledger.root, planned))
     screen = Screen()
     try:
         if todo:
@@ -164,16 +170,24 @@ def _run(
         screen.close()
         if problem:
             print(problem, file=sys.stderr)
+    sweep.save(ledger, file)  # this launch's plan, whatever was planned since
     _print_table(sweep.name, ledger.root, "test/macro_f1", None)
     _print_failures(sweep, ledger)
-    print(f"\nMLflow: shapelex ui --store {ledger.root}    table again: shapelex table {file}")
+    print(f"\nMLflow: shapelex ui{_elsewhere(ledger)}")
+    print(f"This table again: shapelex table {file}{_elsewhere(ledger)}")
+
+
+def _elsewhere(ledger: "Store") -> str:
+    """What a command needs to find a store that isn't the default one."""
+    return "" if ledger.root == DEFAULT_STORE else f" --store {ledger.root}"
 
 
 def _print_failures(sweep: "Sweep", ledger: "Store") -> None:
     for cell in {cell.signature: cell for cell in sweep.cells}.values():
         result = ledger.result(cell.signature)
         if result and result["status"] == "failed":
-            print(f"failed: {cell.row} seed {cell.seed} fold {cell.fold}: {result['error']}")
+            seed = "" if cell.seed is None else f" seed {cell.seed}"
+            print(f"failed: {cell.row}{seed} fold {cell.fold}: {result['error']}")
             print(f"        {ledger.trial(cell.signature) / 'log.txt'}; run it again with --retry-failed")
 
 
@@ -227,9 +241,9 @@ def _print_table(name: str, store: Path, metric: str, out: Path | None) -> None:
     from experiments.yamlfile import nearest
 
     frame, planned = load.frame(store, name), load.plan(store, name)
-    if metric not in frame.columns:
-        numbers = [c for c in frame.columns if "/" in c and not c.startswith(("cost/", "env/", "data/"))]
-        if not numbers:
+    numbers = [c for c in frame.columns if "/" in c and not c.startswith(("env/", "data/"))]
+    if metric not in numbers:
+        if "done" not in set(frame["status"]):
             print(f"{name}: no cell is done yet.")
             return
         _fail(f"no metric '{metric}': {nearest(metric, numbers)}")

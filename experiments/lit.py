@@ -90,7 +90,7 @@ class Lit(pl.LightningModule):
         self.config, self.model, self.data, self.table = config, model, data, table
         self.after_epoch = after_epoch
         self.sums: dict[str, Tensor] = {}
-        self.first_step_at = 0.0
+        self.first_step_at = self.last_step_at = 0.0
 
     def train_dataloader(self) -> Any:
         return EpochBatches(self)
@@ -100,6 +100,9 @@ class Lit(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self.first_step_at = time.time()
+
+    def on_train_end(self) -> None:
+        self.last_step_at = time.time()
 
     def on_train_epoch_start(self) -> None:
         self.sums = {}

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from experiments.identity import digest, flat
 from experiments.ledger import Store
-from experiments.sweep import Cell, Sweep
+from experiments.sweep import Sweep
 
 OBJECTIVE = "val/macro_f1"
 
@@ -23,7 +23,7 @@ class Study:
 
     def __init__(self, sweep: Sweep, store: Store) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.params = {name: _params(sweep, cell) for name, cell in _first_cells(sweep).items()}
+        self.params = _params(sweep)
         choices: dict[str, list[Any]] = {}
         for params in self.params.values():
             for name, value in params.items():
@@ -79,18 +79,19 @@ class Study:
             self.study.tell(trial, state=TrialState.FAIL)
 
 
-def _first_cells(sweep: Sweep) -> dict[str, Cell]:
-    return {cell.signature: cell for cell in reversed(sweep.cells)}
-
-
-def _params(sweep: Sweep, cell: Cell) -> dict[str, Any]:
-    """What differs between the sweep's trials, short names where they are unambiguous, and the row."""
-    config = flat(sweep.configs[cell.signature].model_dump(mode="json"))
-    names = [name for name in sweep.plan()["differs"] if name != "seed"]
-    short = [name.split(".")[-1] for name in names]
-    labels = [s if short.count(s) == 1 else name for name, s in zip(names, short, strict=True)]
-    values = {
-        label: value if isinstance(value := config[name], (str, int, float, bool)) else json.dumps(value)
-        for label, name in zip(labels, names, strict=True)
-    }
-    return {"row": cell.row, "seed": -1 if cell.seed is None else cell.seed, "fold": cell.fold, **values}
+def _params(sweep: Sweep) -> dict[str, dict[str, Any]]:
+    """By signature: the row, and what differs between the sweep's rows, in short names where they are
+    unambiguous."""
+    names = sweep.plan()["differs"]
+    ends = [name.split(".")[-1] for name in names]
+    labels = [end if ends.count(end) == 1 else name for name, end in zip(names, ends, strict=True)]
+    out: dict[str, dict[str, Any]] = {}
+    for cell in reversed(sweep.cells):  # the first cell of a shared trial names it
+        config = flat(sweep.configs[cell.signature].model_dump(mode="json"))
+        values = [
+            v if isinstance(v := config[name], (str, int, float, bool)) else json.dumps(v) for name in names
+        ]
+        seed = -1 if cell.seed is None else cell.seed
+        point = {"row": cell.row, "seed": seed, "fold": cell.fold}
+        out[cell.signature] = point | dict(zip(labels, values, strict=True))
+    return dict(reversed(out.items()))

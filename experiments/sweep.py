@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 from experiments import captions, data, encoder
 from experiments.config import Representation, RunConfig, TextConfig
 from experiments.identity import FileDigests, canonical, digest, flat, signature
-from experiments.ledger import Store, write_json
+from experiments.ledger import Store, read_json, write_json
 from experiments.settings import (
     DEFAULTS,
     NAMES,
@@ -26,6 +26,7 @@ from experiments.yamlfile import Document, FileError, Keys, nearest, read
 
 WORDS = ("base", "set", "variants", "grid", "exclude", "seeds", "folds", "reference", "contrasts", "primary")
 MAX_CELLS = 10_000
+SHARED = ("name", "split", "folds", "window_s", "overlap_frac")  # what decides who is in a fold
 
 
 class Cell(NamedTuple):
@@ -83,8 +84,14 @@ class Sweep(NamedTuple):
             "cells": [cell._asdict() for cell in self.cells],
         }
 
-    def save(self, store: Store) -> None:
-        write_json(store.sweep(self.name) / "plan.json", self.plan())
+    def save(self, store: Store, file: Path) -> None:
+        """Leave the plan in the store. Raises FileError where another file of the same name has its plan
+        there: two sweeps that share a name would overwrite each other's table."""
+        path, source = store.sweep(self.name) / "plan.json", str(file.resolve())
+        owner = (read_json(path) or {}).get("file", source)
+        if owner != source and Path(owner).exists():
+            raise FileError(str(file), None, f"in this store '{self.name}' is {owner}: rename one of the two")
+        write_json(path, self.plan() | {"file": source})
 
 
 class Point(NamedTuple):
@@ -132,8 +139,10 @@ class _Planner:
         points, excluded = self.points(base, own)
         each = len(seeds) * len(folds)
         self.limit(len(points) * each, "seeds" if len(seeds) > len(folds) else "folds")
-        rows = self.rows(base | own, points, common.data.name)
-        self.check_folds(folds, rows)
+        rows = self.rows(base | own, points, common)
+        if max(folds) > common.data.last_fold:
+            message = f"fold {max(folds)} is asked for, but the data's last one is {common.data.last_fold}"
+            raise self.error("folds", message)
         reference, contrasts = self.compared([row.name for row, _ in rows])
         digests_of = {row.name: self.digests(config) for row, config in rows}
         ordered = sorted(rows, key=lambda pair: pair[0].name != reference)
@@ -215,20 +224,21 @@ class _Planner:
             raise self.error("exclude", "nothing is left to run")
         return out, total - len(out)
 
-    def rows(self, base: Layer, points: list[Point], dataset: str) -> list[tuple[Row, RunConfig]]:
+    def rows(self, base: Layer, points: list[Point], common: RunConfig) -> list[tuple[Row, RunConfig]]:
         """Rows and their configs; equal points of one variant are one row."""
         out: dict[tuple[str, str], tuple[Row, RunConfig]] = {}
         read = set()
         for point in points:
             config = resolve([base, point.layer], self.document, point.at, data.check)
-            if config.data.name != dataset:
-                where = point.layer["data.name"]
-                raise where.error("a sweep holds one data set: write one sweep for each")
+            for field in SHARED:
+                if getattr(config.data, field) != getattr(common.data, field):
+                    where, name = point.layer[f"data.{field}"], f"data.{field}"
+                    raise where.error(f"rows are paired, so {name} is one for all: write a sweep for each")
             read |= {(point.variant, name) for name in point.own if not inside(name, config.unused())}
             out.setdefault((point.variant, digest(canonical(config))), (self.row(point), config))
         for point in points:
             for name, setting in point.own.items():
-                if (point.variant, name) not in read:
+                if (point.variant, name) not in read and setting.value != "none":
                     raise setting.error(f"'{name}' has no effect: the variant's other settings switch it off")
         return list(out.values())
 
@@ -255,12 +265,6 @@ class _Planner:
         if primary not in known:
             raise self.error("primary", f"{primary!r} is no representation: {nearest(str(primary), known)}")
         return primary
-
-    def check_folds(self, folds: list[int], rows: list[tuple[Row, RunConfig]]) -> None:
-        for row, config in rows:
-            if max(folds) > config.data.last_fold:
-                last = f"the last one of row '{row.name}' is {config.data.last_fold}"
-                raise self.error("folds", f"fold {max(folds)} is asked for, but {last}")
 
     def compared(self, rows: list[str]) -> tuple[str | None, list[list[str]]]:
         """The reference row and the contrasts."""

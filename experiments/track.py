@@ -11,7 +11,6 @@ import os
 import re
 import statistics
 import sys
-import threading
 from collections import ChainMap, Counter, namedtuple
 from datetime import datetime
 from math import isfinite
@@ -148,8 +147,10 @@ class Mirror:
 
     def _sync(self) -> int:
         finished = self.finished()
-        results = {row: [finished.get(cell) for cell in self.cells if cell.row == row] for row in self._rows}
-        summaries = {row: _summary([result for result in found if result]) for row, found in results.items()}
+        cells = {row: [cell for cell in self.cells if cell.row == row] for row in self._rows}
+        by_fold = self.plan["unit"] == "fold"
+        results = {row: {c: finished[c] for c in of if c in finished} for row, of in cells.items()}
+        summaries = {row: _summary(found, by_fold) for row, found in results.items()}
         if not self._record or read_json(self.path) != self._record:
             self._take_stock(finished, summaries)
         news = [c for c, r in finished.items() if self._children.get(c, ("",))[0] != r["finished_at"]]
@@ -161,7 +162,7 @@ class Mirror:
         for row, parent in self._parents.items():
             changed = summaries[row].items() - parent["metrics"].items()
             self._log(parent["run"], {}, {}, [(name, value, now_ms, 0) for name, value in changed])
-            status = "FINISHED" if all(results[row]) else "RUNNING"
+            status = "FINISHED" if len(results[row]) == len(cells[row]) else "RUNNING"
             if status != parent["status"]:
                 end = self._client.set_terminated if status == "FINISHED" else self._client.update_run
                 end(parent["run"].info.run_id, status)
@@ -242,47 +243,25 @@ class Mirror:
         self._client.log_batch(run.info.run_id, metrics, texts, news, synchronous=True)
 
 
-class BackgroundMirror:
-    """Syncs in a daemon thread whenever told to, so that training never waits for it."""
-
-    def __init__(self, mirror: Mirror) -> None:
-        self._mirror, self._wake, self._closing = mirror, threading.Event(), False
-        self._problem: str | None = None
-        self._thread = threading.Thread(target=self._loop, daemon=True)
-        self._thread.start()
-
-    def nudge(self) -> None:
-        self._wake.set()
-
-    def close(self, timeout_s: float) -> str | None:
-        """One last sync; the message where MLflow is left behind the ledger, else None."""
-        self._closing = True
-        self._wake.set()
-        self._thread.join(timeout_s)
-        return f"MLflow is not up to date yet. {CATCH_UP}" if self._thread.is_alive() else self._problem
-
-    def _loop(self) -> None:
-        last = False
-        while not last:
-            self._wake.wait()
-            self._wake.clear()
-            last, self._problem = self._closing, None
-            try:
-                self._mirror.sync()
-            except MirrorError as error:
-                self._problem = str(error)
-
-
 def _missing(address: str) -> bool:
     """Whether `address` is an SQLite file that isn't there."""
     return address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).exists()
 
 
-def _summary(results: list[Json]) -> dict[str, float]:
-    """Mean and sample deviation of each metric over the results that are done."""
-    done = [_finite(result["metrics"]) for result in results if result["status"] == "done"]
-    values = {name: [metrics[name] for metrics in done if name in metrics] for name in set().union(*done)}
-    out = {"n": float(len(done)), "failed": float(len(results) - len(done))}
+def _summary(results: dict[Cell, Json], by_fold: bool) -> dict[str, float]:
+    """Mean and sample deviation of each metric over the pairs that tables use: folds, their seeds averaged,
+    or, with one official split, seeds."""
+    pairs: dict[str, list[Json]] = {}
+    for cell, result in results.items():
+        if result["status"] == "done":
+            pairs.setdefault(cell.fold if by_fold else cell.seed, []).append(_finite(result["metrics"]))
+    means = []
+    for found in pairs.values():
+        shared = set.intersection(*map(set, found))
+        means.append({name: statistics.fmean(metrics[name] for metrics in found) for name in shared})
+    values = {name: [mean[name] for mean in means if name in mean] for name in set().union(*means)}
+    failed = sum(result["status"] == "failed" for result in results.values())
+    out = {"n": float(len(pairs)), "failed": float(failed)}
     out |= {name: statistics.fmean(found) for name, found in values.items()}
     return out | {f"{name}/sd": statistics.stdev(found) for name, found in values.items() if len(found) > 1}
 

@@ -118,11 +118,12 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
         try:
             fit(module, job.device)
         except Exception as error:
-            if finite(model, x_WMT):
+            if finite(model.to(job.device), x_WMT):
                 raise
             message = f"diverged: the model's output is not finite in epoch {module.current_epoch}"
             raise FloatingPointError(message) from error
-    clock.train_s = time.time() - module.first_step_at - clock.evaluate_s
+    model.to(job.device)  # Lightning leaves it on the CPU
+    clock.train_s = module.last_step_at - module.first_step_at - clock.evaluate_s
     if best["state"] is not None:
         model.load_state_dict(best["state"])
     return Trained(model.eval(), best["epoch"], tensor)

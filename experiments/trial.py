@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Iterable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from experiments.execute import Job
 from experiments.ledger import SCHEMA, Store, locked, write_json
 from experiments.train import Clock, Trained, class_texts, train
 from model import checkpoint
+
+PINNED = ("lightning", "numpy", "scikit-learn", "scipy", "transformers")  # beside torch, what numbers hang on
 
 
 def prepare(jobs: Iterable[Job]) -> None:
@@ -92,6 +95,7 @@ def environment(job: Job) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
+        **{name: version(name) for name in PINNED},
         "platform": f"{sys.platform}-{platform.machine()}",
         "cpu": _cpu(),
         "device": device,
@@ -123,10 +127,10 @@ def measure(config: RunConfig, job: Job, folder: Path, clock: Clock) -> dict[str
         "test/series_mse_shuffled_codes": test.series_mse_shuffled_codes,
         **metrics.code_health(test.code, metrics.codes(trained.model)),
     }
-    checkpoint.save(trained.model, folder / "model.safetensors")
     if config.figures:
         draw(config, loaded, trained, sides[2], test.code, folder / "figures")
     clock.evaluation(started)
+    checkpoint.save(trained.model, folder / "model.safetensors")
     parameters = sum(p.numel() for p in trained.model.parameters())
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cost: dict[str, float] = {"parameters": parameters, "peak_memory_mb": peak_kb / 1024}

@@ -55,7 +55,13 @@ class ModelConfig(Frozen):
     code_width: int = Field(8, ge=1)
     shape_length: int = Field(32, ge=16, multiple_of=16)
     smoothing: int = Field(1, ge=1, description="odd width of the shapes' moving average, in samples")
-    mask_frac: float = Field(0.25, ge=0, lt=1, description="part of the patches hidden from a training pass")
+    # mask_frac is rounded down to whole patches, as in the reference.
+    mask_frac: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="part of the patches hidden from a training pass",
+    )
     dropout: float = Field(0.1, ge=0, lt=1)
     codebook_weight: float = Field(0.25, ge=0, description="weight of the term that moves the codes")
     entropy_weight: float = Field(0.1, ge=0)

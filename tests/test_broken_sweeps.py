@@ -86,15 +86,18 @@ BROKEN = {
     "true for seeds": ("seeds: true", 1, "not True"),
     "a seed twice": ("seeds: [1, 2, 1]", 1, "not [1, 2, 1]"),
     "a fold below zero": ("folds: [-1]", 1, "not [-1]"),
-    "a fold of the official split": ("folds: 2", 1, "the last one of row 'base' is 0"),
+    "a fold of the official split": ("folds: 2", 1, "the data's last one is 0"),
     "a fold out of range": (f"set: {SPAR}\nfolds: [0, 5]", 2, "fold 5 is asked for"),
-    "a fold that one variant lacks": (
-        f"set: {SPAR}\nfolds: 5\nvariants: {{a: {{}}, b: {{data.folds: 3}}}}", 2, "of row 'b' is 2"
+    "rows with folds of their own": (
+        f"set: {SPAR}\nvariants:\n  a: {{}}\n  b: {{data.folds: 3}}", 4, "data.folds is one for all",
+    ),
+    "rows with windows of their own": (
+        f"set: {SPAR}\nvariants:\n  a: {{}}\n  b: {{data.window_s: 2}}", 4, "data.window_s is one for all",
     ),
     "an unknown primary": ("primary: token", 1, "did you mean 'tokens'?"),
     "two data sets": (
         f"set: {SPAR}\nvariants:\n  a: {{}}\n  b:\n    data: {{split: official, window_s: null,"
-        " overlap_frac: null,\n      name: basic_motions}", 6, "a sweep holds one data set",
+        " overlap_frac: null,\n      name: basic_motions}", 6, "data.name is one for all",
     ),
     "consistency without guidance": (
         "variants:\n  a: {}\n  b:\n    train.epochs: 3\n    losses.consistency: 1\n    losses.vq: 1",

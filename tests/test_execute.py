@@ -162,7 +162,7 @@ def alive(pid: int) -> bool:
 
 
 class Stage(NamedTuple):
-    """How a launch ended, and whether any process of its session outlived it by more than a moment."""
+    """How a launch ended, and whether a trial finished after it or any process of its session stayed."""
 
     code: int
     output: str
@@ -203,7 +203,7 @@ def disturbed(
     store = new_store(folder / "runs")
     # A folder of the same name where the user stands must not be taken for this package.
     (folder / "experiments").mkdir()
-    (folder / "experiments" / "__init__.py").write_text("raise ImportError('not this one')")
+    (folder / "experiments" / "__init__.py").touch()
     command = [SHAPELEX, "run", str(finished.file), "--workers", "2"]
 
     def launch(**changes: str) -> subprocess.Popen[str]:
@@ -212,30 +212,33 @@ def disturbed(
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
-    def end(process: subprocess.Popen[str], before: str = "") -> Stage:
+    def end(process: subprocess.Popen[str], trained: set[Path], before: str = "") -> Stage:
         output, _ = process.communicate(timeout=120)
         deadline = time.monotonic() + 20
         while session(process.pid) and time.monotonic() < deadline:
             time.sleep(0.05)
-        return Stage(process.returncode, before + output, bool(session(process.pid)))
+        went_on = any((folder / "result.json").exists() for folder in trained)
+        return Stage(process.returncode, before + output, went_on or bool(session(process.pid)))
 
-    def training(process: subprocess.Popen[str], done: int) -> None:
-        """Wait until `done` trials are done and one more trains."""
-        deadline = time.monotonic() + 120
+    def training(process: subprocess.Popen[str], done: int) -> set[Path]:
+        """Wait until `done` trials are done and one more begins to train: the folders of those that do."""
+        started = time.time()
         while True:
-            assert process.poll() is None and time.monotonic() < deadline
-            begun, ended = (
-                set(store.root.glob(f"trials/*/{name}")) for name in ("metrics.jsonl", "result.json")
-            )
-            if len(ended) >= done and {p.parent for p in begun} - {p.parent for p in ended}:
-                return
+            assert process.poll() is None and time.time() < started + 120
+            ended = {path.parent for path in store.root.glob("trials/*/result.json")}
+            files = [path for path in store.root.glob("trials/*/metrics.jsonl") if path.parent not in ended]
+            begun = {
+                path.parent for path in files if not path.read_bytes() and path.stat().st_mtime > started
+            }
+            if len(ended) >= done and begun:
+                return begun
             time.sleep(0.01)
 
     process = launch(MLFLOW_TRACKING_URI=NO_SERVER)
     assert process.stdout is not None
     line = process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    interrupted = end(process, line)
+    interrupted = end(process, set(), line)
 
     process = launch(MLFLOW_TRACKING_URI=NO_SERVER)
     training(process, done=0)
@@ -243,14 +246,14 @@ def disturbed(
         command, cwd=folder, env=environment(), text=True, capture_output=True, timeout=60
     )
     process.terminate()
-    terminated = end(process)
+    terminated = end(process, set())
 
     process = launch()
-    training(process, done=1)
+    trained = training(process, done=1)
     process.kill()
-    killed = end(process)
+    killed = end(process, trained)
 
-    left_alone = end(launch(MLFLOW_TRACKING_URI=NO_SERVER))
+    left_alone = end(launch(MLFLOW_TRACKING_URI=NO_SERVER), set())
     return Disturbed(interrupted, terminated, refused, killed, left_alone, store, finished.file)
 
 

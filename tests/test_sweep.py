@@ -188,11 +188,26 @@ def test_editing_a_sweep_adds_and_removes_cells_and_leaves_the_others(plan: Any)
     assert fewer == {key: value for key, value in before.items() if key[1] == 1}
 
 
-def test_the_saved_plan_holds_what_analysis_and_tracking_need(plan: Any, store: Store) -> None:
+def test_two_files_of_one_name_do_not_share_a_plan(plan: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "where.yaml").touch()
+    sweep = plan(TWO, "where")
+    sweep.save(store, tmp_path / "a/where.yaml")
+    with pytest.raises(FileError, match=r"b/where.yaml: in this store 'where' is .*a/where.yaml: rename"):
+        sweep.save(store, tmp_path / "b/where.yaml")
+    (tmp_path / "a/where.yaml").rename(tmp_path / "moved.yaml")
+    sweep.save(store, tmp_path / "b/where.yaml")
+
+
+def test_the_saved_plan_holds_what_analysis_and_tracking_need(plan: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
     sweep = plan(f"{TWO}  s: {{baseline: statistics}}\n", "where")
-    sweep.save(store)
+    sweep.save(store, tmp_path / "where.yaml")
     assert read_json(store.sweep("where") / "plan.json") == {
         "schema": 1,
+        "file": str((tmp_path / "where.yaml").resolve()),
         "sweep": "where",
         "question": "Where?\n  smoke: 1 min",
         "primary": "tokens",

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from experiments import track
+from experiments.background import BackgroundMirror
 from experiments.ledger import locked
 
 ONE, TWO, BAD = "1" * 16, "2" * 16, "3" * 16
@@ -43,7 +44,8 @@ def write_trial(store: Path, signature: str, epochs: int = 3, **changes: Any) ->
 def plan_of(*cells: tuple[str, int | None, int, str], sweep: str = "quick") -> dict[str, Any]:
     rows = [{"name": r, "variant": r, "factors": FACTORS} for r in dict.fromkeys(cell[0] for cell in cells)]
     named = [dict(zip(("row", "seed", "fold", "signature"), cell, strict=True)) for cell in cells]
-    return {"sweep": sweep, "question": "Where?", "dataset": "made_up", "rows": rows, "cells": named}
+    plan = {"sweep": sweep, "question": "Where?", "dataset": "made_up", "unit": "seed"}
+    return plan | {"rows": rows, "cells": named}
 
 
 CELLS = (("z_one_way", 0, 0, ONE), ("z_one_way", 1, 0, TWO), ("shuffled", 0, 0, BAD))
@@ -147,6 +149,18 @@ def test_a_parent_holds_numpys_mean_and_deviation_and_runs_until_all_cells_are_t
     assert shown[f"{name}/sd"] == pytest.approx(values.std(ddof=1), rel=1e-12)
 
 
+def test_over_folds_a_parent_averages_seeds_first_as_the_tables_do(store: Path) -> None:
+    scores = {(0, 0): 0.2, (1, 0): 0.4, (0, 1): 0.9, (1, 1): 0.9}
+    names = {cell: f"{i:016x}" for i, cell in enumerate(scores)}
+    for cell, score in scores.items():
+        write_trial(store, names[cell], metrics={"test/macro_f1": score})
+    cells = [("row", seed, fold, names[seed, fold]) for seed, fold in scores]
+    track.Mirror(store, plan_of(*cells, sweep="folds") | {"unit": "fold"}).sync()
+    shown = metrics(store, "folds")["row"]
+    assert (shown["n"], shown["test/macro_f1"]) == (2, pytest.approx(0.6))
+    assert shown["test/macro_f1/sd"] == pytest.approx(np.std([0.3, 0.9], ddof=1))
+
+
 @pytest.mark.parametrize("loss", ["nothing", "the mirror", "its record"])
 def test_syncing_again_adds_nothing_whatever_was_lost(store: Path, loss: str) -> None:
     mirror = track.Mirror(store, PLAN)
@@ -233,7 +247,7 @@ def test_the_database_is_made_whole_and_by_one_process_at_a_time(store: Path, mi
 def test_a_dead_server_costs_seconds_and_one_line(store: Path, monkeypatch: Any, caplog: Any) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:s3cret@127.0.0.1:1")
     started = time.monotonic()
-    problem = track.BackgroundMirror(track.Mirror(store, PLAN)).close(timeout_s=30) or ""
+    problem = BackgroundMirror(track.Mirror(store, PLAN)).close(timeout_s=30) or ""
     assert time.monotonic() - started < 15
     assert "127.0.0.1" in problem and "Connection refused. Nothing is lost" in problem
     assert "\n" not in problem and "s3cret" not in problem + track.ui_command(store)[1]
@@ -253,12 +267,12 @@ def test_no_password_is_shown_or_enters_a_command_line(migrated: Path, monkeypat
 def test_a_nudge_returns_at_once_and_close_tells_how_the_last_sync_ended(tmp_path: Path) -> None:
     mirror, lost = track.Mirror(tmp_path, PLAN), track.MirrorError("no server")
     with patch.object(mirror, "sync", side_effect=[lost, 0]):
-        background = track.BackgroundMirror(mirror)
+        background = BackgroundMirror(mirror)
         background.nudge()
         time.sleep(0.3)
         assert background.close(timeout_s=5) is None
     with patch.object(mirror, "sync", side_effect=lambda: time.sleep(2)):
-        background, started = track.BackgroundMirror(mirror), time.monotonic()
+        background, started = BackgroundMirror(mirror), time.monotonic()
         background.nudge()
         assert "not up to date yet" in (background.close(timeout_s=0.05) or "")
         assert time.monotonic() - started < 1

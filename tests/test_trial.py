@@ -262,3 +262,22 @@ def test_a_second_attempt_leaves_nothing_of_the_first(store: Store, jobs: Jobs) 
     assert all(path.exists() for path in stale)
     failure(store, job._replace(config={"no": "config"}))
     assert not any(path.exists() for path in stale)
+
+
+def test_the_model_is_back_on_its_device_after_lightning_put_it_on_the_cpu(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without a GPU only the calls can be seen: Lightning's teardown calls `cpu()`, ours must follow it.
+    calls: list[str] = []
+    for name in ("cpu", "to"):
+        original = getattr(torch.nn.Module, name)
+
+        def recorded(self: torch.nn.Module, *args: Any, _name: str = name, _call: Any = original) -> Any:
+            if type(self).__name__ in ("Lit", "GuidedVQShape"):
+                calls.append(_name)
+            return _call(self, *args)
+
+        monkeypatch.setattr(torch.nn.Module, name, recorded)
+    (job,) = jobs("plain: {losses.ce_series: 0.2}")
+    trial.run([job])
+    assert "cpu" in calls and "to" in calls[len(calls) - calls[::-1].index("cpu") :]
