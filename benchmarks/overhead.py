@@ -22,7 +22,7 @@ from typing import Any
 from experiments.execute import Job, LocalExecutor
 from experiments.launch import Launch, unfinished
 from experiments.ledger import Store
-from experiments.sweep import Cell, load
+from experiments.sweep import load
 
 SWEEP = """# What does a trial cost?
 seeds: {trials}
@@ -44,7 +44,7 @@ class Quiet:
 
     def note(self, line: str) -> None: ...
     def progress(self, done: float, total: float, running: list[str]) -> None: ...
-    def ended(self, cell: Cell, result: dict[str, Any]) -> None: ...
+    def ended(self, name: str, result: dict[str, Any]) -> None: ...
 
 
 def overheads(store: Store, signatures: list[str]) -> list[float]:

@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from experiments.ledger import Store
-    from experiments.sweep import Sweep
+    from experiments.plan import Sweep
 
 app = typer.Typer(
     name="shapelex",
@@ -142,7 +142,7 @@ def _run(
 
     signal.signal(signal.SIGTERM, stop)
     mirror = BackgroundMirror(track.Mirror(ledger.root, planned))
-    screen = Screen()
+    screen = Screen(len(todo))
     try:
         if todo:
             launch = Launch(sweep, ledger, EXECUTORS[executor](workers, devices), screen, mirror.nudge)
@@ -186,8 +186,7 @@ def _print_failures(sweep: "Sweep", ledger: "Store") -> None:
     for cell in {cell.signature: cell for cell in sweep.cells}.values():
         result = ledger.result(cell.signature)
         if result and result["status"] == "failed":
-            seed = "" if cell.seed is None else f" seed {cell.seed}"
-            print(f"failed: {cell.row}{seed} fold {cell.fold}: {result['error']}")
+            print(f"failed: {sweep.label(cell)}: {result['error']}")
             print(f"        {ledger.trial(cell.signature) / 'log.txt'}; run it again with --retry-failed")
 
 

@@ -4,14 +4,14 @@ L tokens of one text, E width of the encoder.
 """
 
 import hashlib
-import os
-import tempfile
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.data.windows import inside_package
+from experiments.ledger import write_bytes
 
 _MODEL = "model/"
 ENCODERS = {
@@ -49,15 +49,10 @@ class TextCache:
         missing = [text for text in dict.fromkeys(texts) if not self.path(text).is_file()]
         if missing:
             for text, tokens in zip(missing, encode(self.encoder, missing), strict=True):
-                self._store(self.path(text), tokens)
+                buffer = io.BytesIO()
+                np.save(buffer, tokens, allow_pickle=False)
+                write_bytes(self.path(text), buffer.getvalue())
         return [np.load(self.path(text), allow_pickle=False) for text in texts]
-
-    def _store(self, path: Path, tokens: np.ndarray) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, tokens, allow_pickle=False)
-        os.replace(temporary, path)
 
 
 def encode(encoder: str, texts: list[str]) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from experiments.execute import Executor, Job, Task
 from experiments.ledger import SCHEMA, Store, write_json
-from experiments.sweep import Cell, Sweep
+from experiments.plan import Sweep
 
 POLL_S = 0.2
 
@@ -20,7 +20,7 @@ class Report(Protocol):
 
     def note(self, line: str) -> None: ...
     def progress(self, done: float, total: float, running: list[str]) -> None: ...
-    def ended(self, cell: Cell, result: dict[str, Any]) -> None: ...
+    def ended(self, name: str, result: dict[str, Any]) -> None: ...
 
 
 class Summary(NamedTuple):
@@ -134,6 +134,6 @@ class Launch:
         self.counts[result["status"]] += 1
         if result["status"] == "done":
             self.overheads.append(result["cost"]["overhead_s"])
-        self.report.ended(self.cells[signature], result)
+        self.report.ended(self.sweep.label(self.cells[signature]), result)
         self.nudge()
         return result

@@ -6,8 +6,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments.sweep import Cell
-
 PLAIN_EVERY_S = 30.0
 
 
@@ -19,7 +17,7 @@ def _duration(seconds: float) -> str:
 class Screen:
     """Progress counted in epochs, so that it moves while long trials run. `launch.Report` for people."""
 
-    def __init__(self) -> None:
+    def __init__(self, trials: int) -> None:
         self.console = Console()
         self.live = Progress(
             BarColumn(bar_width=24),
@@ -34,7 +32,7 @@ class Screen:
         self.live.start()
         self.began: float | None = None
         self.eta = ""
-        self.trials = 0
+        self.trials, self.ended_trials = trials, 0
         self.last_plain = time.monotonic()
 
     def note(self, line: str) -> None:
@@ -53,10 +51,9 @@ class Screen:
             self.last_plain = now
             self.note(f"{100 * done / total:.0f}%  {self.eta}  running: {' '.join(running)}")
 
-    def ended(self, cell: Cell, result: dict[str, Any]) -> None:
-        self.trials += 1
-        seed = "" if cell.seed is None else f" seed {cell.seed}"
-        name = f"{self.trials:>3}  {cell.row}{seed} fold {cell.fold}"
+    def ended(self, name: str, result: dict[str, Any]) -> None:
+        self.ended_trials += 1
+        name = f"{self.ended_trials:>{len(str(self.trials))}}/{self.trials}  {name}"
         if result["status"] == "done":
             score, seconds = 100 * result["metrics"]["val/macro_f1"], result["cost"]["total_s"]
             self.note(f"{name}: validation macro-F1 {score:.1f}, {seconds:.1f} s")

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from experiments.identity import digest, flat
 from experiments.ledger import Store
-from experiments.sweep import Sweep
+from experiments.plan import Sweep
 
 OBJECTIVE = "val/macro_f1"
 

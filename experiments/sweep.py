@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, get_args
 
 from experiments import captions, data, encoder
 from experiments.config import Representation, RunConfig, TextConfig
-from experiments.identity import FileDigests, canonical, digest, flat, signature
-from experiments.ledger import Store, read_json, write_json
+from experiments.identity import FileDigests, canonical, digest, signature
+from experiments.ledger import Store
+from experiments.plan import Cell, Row, Sweep
 from experiments.settings import (
     DEFAULTS,
     NAMES,
@@ -27,71 +28,6 @@ from experiments.yamlfile import Document, FileError, Keys, nearest, read
 WORDS = ("base", "set", "variants", "grid", "exclude", "seeds", "folds", "reference", "contrasts", "primary")
 MAX_CELLS = 10_000
 SHARED = ("name", "split", "folds", "window_s", "overlap_frac")  # what decides who is in a fold
-
-
-class Cell(NamedTuple):
-    """One entry of the paper's table before averaging. seed is None where the row has no randomness."""
-
-    row: str
-    variant: str
-    seed: int | None
-    fold: int
-    signature: str
-
-
-class Row(NamedTuple):
-    """A line of the table: a variant at one grid point. `factors` is what it sets beyond the base."""
-
-    name: str
-    variant: str
-    factors: dict[str, Any]
-
-
-class Sweep(NamedTuple):
-    """A planned sweep. `configs` and `digests` are by signature. Of the points (variant x grid point x fold x
-    seed) that the file asks for, `merged` equal another of their variant and `exclude` dropped `excluded`."""
-
-    name: str
-    question: str
-    rows: list[Row]
-    cells: list[Cell]
-    configs: dict[str, RunConfig]
-    digests: dict[str, dict[str, str | None]]
-    reference: str | None
-    contrasts: list[list[str]]
-    merged: int
-    excluded: int
-
-    def plan(self) -> dict[str, Any]:
-        """What `<store>/sweeps/<name>/plan.json` holds: all that analysis and tracking need."""
-        first = next(iter(self.configs.values()))
-        by_row = {cell.row: self.configs[cell.signature] for cell in reversed(self.cells)}
-        settings = [flat(config.model_dump(mode="json")) for config in by_row.values()]
-        differs = [name for name in settings[0] if any(s[name] != settings[0][name] for s in settings)]
-        return {
-            "schema": 1,
-            "sweep": self.name,
-            "question": self.question,
-            "primary": next(
-                (c.probe.representation for c in by_row.values() if c.baseline == "none"), "statistics"
-            ),
-            "reference": self.reference,
-            "contrasts": self.contrasts,
-            "dataset": first.data.name,
-            "unit": "seed" if first.data.split == "official" else "fold",
-            "rows": [row._asdict() for row in self.rows],
-            "differs": differs,
-            "cells": [cell._asdict() for cell in self.cells],
-        }
-
-    def save(self, store: Store, file: Path) -> None:
-        """Leave the plan in the store. Raises FileError where another file of the same name has its plan
-        there: two sweeps that share a name would overwrite each other's table."""
-        path, source = store.sweep(self.name) / "plan.json", str(file.resolve())
-        owner = (read_json(path) or {}).get("file", source)
-        if owner != source and Path(owner).exists():
-            raise FileError(str(file), None, f"in this store '{self.name}' is {owner}: rename one of the two")
-        write_json(path, self.plan() | {"file": source})
 
 
 class Point(NamedTuple):

@@ -103,7 +103,7 @@ def cut(x_BT: Tensor, t_BK1: Tensor, l_BK1: Tensor, length: int, smoothing: int)
     at_BKS = (t_BK1 + (end_BK1 - t_BK1) * steps_S) * last
     low_BKS = at_BKS.floor().clamp(0, max(last - 1, 0))
     part_BKS = at_BKS - low_BKS
-    low_BI = low_BKS.long().flatten(1)
+    low_BI = low_BKS.nan_to_num().long().flatten(1)  # a diverged model is told by its loss, not by an index
     left = x_BT.gather(1, low_BI).view_as(at_BKS)
     right = x_BT.gather(1, (low_BI + 1).clamp(max=last)).view_as(at_BKS)
     s_BKS = left + (right - left) * part_BKS

@@ -14,7 +14,8 @@ import pytest
 
 from experiments.execute import Job
 from experiments.ledger import Store
-from experiments.sweep import Sweep, load
+from experiments.plan import Sweep
+from experiments.sweep import load
 
 MICRO = """# Does text help?
 set:

@@ -21,8 +21,9 @@ from experiments.cli import app
 from experiments.execute import LocalExecutor
 from experiments.launch import Launch, Summary, unfinished
 from experiments.ledger import Store
+from experiments.plan import Cell, Sweep
 from experiments.screen import Screen
-from experiments.sweep import Cell, Sweep, load
+from experiments.sweep import load
 
 
 def test_a_launch_prints_its_trials_its_cost_and_the_table(finished: Finished) -> None:
@@ -179,9 +180,9 @@ def test_a_sweep_goes_on_where_it_stopped_and_a_failure_waits_to_be_retried(
     mirror = SimpleNamespace(nudge=lambda: None, close=lambda timeout_s: None)
     monkeypatch.setattr(background, "BackgroundMirror", lambda _: mirror)
     monkeypatch.setattr(track, "pending", lambda *_: [])
-    failure = "failed: wild seed 0 fold 0: FloatingPointError: diverged: the model's output is not finite"
+    failure = "failed: wild seed 0: FloatingPointError: diverged: the model's output is not finite"
     first = shapelex("run", "--executor", "inline", "--max-trials", "1")
-    assert "1 done, 0 failed in " in first and "  1  fine fold 0: validation" in first
+    assert "1 done, 0 failed in " in first and "1/1  fine: validation" in first
     assert "1 done, 0 failed, 1 waiting of 2 cells" in shapelex("status")
     second = shapelex("run", "--executor", "inline")
     assert "0 done, 1 failed in " in second and failure in second
@@ -192,7 +193,7 @@ def test_a_sweep_goes_on_where_it_stopped_and_a_failure_waits_to_be_retried(
 
 
 def test_the_screen_shows_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    screen, line = Screen(), "into=[z] [/red] " + 30 * "one line "
+    screen, line = Screen(trials=2), "into=[z] [/red] " + 30 * "one line "
     screen.progress(1, 2, ["into=[/z]"])
     screen.note(line)
     screen.close()

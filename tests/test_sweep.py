@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from experiments.ledger import Store, read_json
-from experiments.sweep import Sweep, load
+from experiments.plan import Sweep
+from experiments.sweep import load
 from experiments.yamlfile import FileError
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
