@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -125,7 +125,9 @@ def _ensure_server() -> None:
     looks into the working directory first."""
     environment = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     before = {name: os.environ.get(name) for name in environment}
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # or the server starts it, which unblocks SIGINT
+    # Blocked, not ignored: a Ctrl-C that comes now waits for the end of this function.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ.update(environment)
     try:
         forkserver.ensure_running()
@@ -135,7 +137,7 @@ def _ensure_server() -> None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _death(code: int) -> str:

@@ -13,6 +13,7 @@ import pytest
 from conftest import SHAPELEX, Finished, environment, states
 from typer.testing import CliRunner
 
+from experiments import execute
 from experiments.cli import app
 from experiments.execute import EXECUTORS, Executor, Job, LocalExecutor, Task
 from experiments.ledger import Store
@@ -136,9 +137,22 @@ def test_jobs_leave_no_file_open_in_the_coordinator(local: LocalExecutor, jobs: 
 
 
 def test_the_environment_is_as_before_once_the_server_runs(local: LocalExecutor) -> None:
-    before, handler = dict(os.environ), signal.getsignal(signal.SIGINT)
+    before, mask = dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, [])
     LocalExecutor(1, ["cpu"])
-    assert dict(os.environ) == before and signal.getsignal(signal.SIGINT) is handler
+    assert dict(os.environ) == before and signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+
+
+def test_a_ctrl_c_that_comes_while_the_server_starts_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, reached = dict(os.environ), []
+
+    def interrupted() -> None:
+        signal.raise_signal(signal.SIGINT)
+        reached.append("the end")
+
+    monkeypatch.setattr(execute.forkserver, "ensure_running", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        LocalExecutor(1, ["cpu"])
+    assert reached == ["the end"] and dict(os.environ) == before
 
 
 def test_trials_end_with_their_fork_server_and_the_next_one_gets_a_new_server(

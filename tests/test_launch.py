@@ -21,7 +21,7 @@ from experiments.cli import app
 from experiments.execute import LocalExecutor
 from experiments.launch import Launch, Summary, unfinished
 from experiments.ledger import Store
-from experiments.plan import Cell, Sweep
+from experiments.plan import Sweep
 from experiments.screen import Screen
 from experiments.sweep import load
 
@@ -97,8 +97,8 @@ class Log:
         assert 0 <= done <= total
         self.during(running)
 
-    def ended(self, cell: Cell, result: dict[str, Any]) -> None:
-        self.results[cell.signature] = result
+    def ended(self, name: str, result: dict[str, Any]) -> None:
+        self.results[result["signature"]] = result
 
 
 class Rescued(NamedTuple):
