@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,18 +51,17 @@ def test_a_finished_sweep_is_known_as_such(finished: Finished, verb: str, expect
     assert "MLflow lacks" not in answer.output
 
 
-def test_a_finished_sweep_does_nothing_soon_and_imports_nothing_heavy(finished: Finished) -> None:
+def test_a_finished_sweep_does_nothing_and_imports_nothing_heavy(finished: Finished) -> None:
     code = (
         "import sys; from experiments.cli import app; app(sys.argv[1:], standalone_mode=False); "
         "print({'torch', 'mlflow', 'optuna', 'lightning', 'sklearn', 'pandas'} & sys.modules.keys())"
     )
-    before, started = sorted(finished.store.root.rglob("*")), time.monotonic()
+    before = sorted(finished.store.root.rglob("*"))
     command = [sys.executable, "-c", code, "run", "tiny.yaml", "--store", str(finished.store.root)]
     ran = subprocess.run(
         command, cwd=finished.file.parent, env=environment(), text=True, capture_output=True, timeout=60
     )
     assert ran.stdout.splitlines()[-1] == "set()", ran.stdout + ran.stderr
-    assert time.monotonic() - started < 3
     assert sorted(finished.store.root.rglob("*")) == before
 
 
