@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -91,9 +92,16 @@ class LocalExecutor:
         _ensure_server()  # its imports take seconds: begin at once, while the caller still plans
 
     def start(self, task: Task) -> None:
-        _ensure_server()
-        process = self.context.Process(target=_child, args=(task,), daemon=True)
-        process.start()
+        for last in (False,) * 50 + (True,):
+            _ensure_server()
+            process = self.context.Process(target=_child, args=(task,), daemon=True)
+            try:
+                process.start()
+                break
+            except (ConnectionRefusedError, FileNotFoundError):
+                if last:
+                    raise
+                time.sleep(0.1)  # the server has just died: the system takes a moment to say so
         self.running.append((process, task, self.free.pop(0)))
 
     def poll(self, timeout_s: float) -> list[tuple[Task, str | None]]:

@@ -2,6 +2,7 @@
 borrow the windows and text embeddings which that run cached."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,8 @@ variants:
   text: {{model.guidance.attention: two_way, losses: {{info_nce: 0.1, consistency: 1, text_recon: 1}}}}
   statistics: {{baseline: statistics}}
 """
+# A job that a shell runs in the background ignores Ctrl-C, and so would everything that these tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 SHAPELEX = str(Path(sys.executable).parent / "shapelex")
 
 
