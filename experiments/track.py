@@ -11,14 +11,14 @@ import os
 import re
 import statistics
 import sys
-from collections import ChainMap, Counter, namedtuple
+from collections import Counter, namedtuple
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.identity import digest
+from experiments.identity import digest, flat
 from experiments.ledger import Store, locked, read_json, write_json
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -208,14 +208,14 @@ class Mirror:
         values = [(epoch.pop("epoch"), _finite(epoch, "epoch/")) for epoch in map(json.loads, lines)]
         values.append((0, _finite(result["metrics"]) | costs))
         points = [(name, value, end_ms, step) for step, at in values for name, value in at.items()]
-        self._log(run, {}, _flat(result["config"]), points)
+        self._log(run, {}, _texts(result["config"]), points)
         data = {"name": self.plan["dataset"]} | (result.get("data") or {})
         short = str(digests.get("data"))[:36]  # as much as MLflow takes, a tag has the whole
         dataset = self._make.Dataset(data["name"], short, "shapelex", "{}", profile=json.dumps(data))
         self._client.log_inputs(run.info.run_id, [self._make.DatasetInput(dataset)])
         for figure in sorted(folder.glob("figures/*.png")):
             self._client.log_artifact(run.info.run_id, str(figure), "figures")
-        tags = _flat({"shapelex.digest": digests, "environment": result.get("environment", {})})
+        tags = _texts({"shapelex.digest": digests, "environment": result.get("environment", {})})
         if error := result.get("error"):
             tags |= {"shapelex.error": error, "mlflow.note.content": error}
         self._log(run, tags | {"shapelex.finished_at": result["finished_at"], "shapelex.mirrored": "true"})
@@ -224,7 +224,7 @@ class Mirror:
 
     def _tags(self, row: str, cell: Cell | None = None) -> dict[str, str]:
         """Of a row's parent, or of a cell's child; a child's name holds only what differs."""
-        factors, variant = _flat(self._rows[row]["factors"]).items(), self._rows[row]["variant"]
+        factors, variant = _texts(self._rows[row]["factors"]).items(), self._rows[row]["variant"]
         tags = {end if self._ends[end := name.split(".")[-1]] == 1 else name: text for name, text in factors}
         tags |= self._scope | {"shapelex.kind": "row", "shapelex.row": row, "shapelex.variant": variant}
         if cell is not None:
@@ -270,9 +270,6 @@ def _finite(values: Json, prefix: str = "") -> dict[str, float]:
     return {prefix + k: float(v) for k, v in values.items() if isinstance(v, int | float) and isfinite(v)}
 
 
-def _flat(config: Json, prefix: str = "") -> dict[str, str]:
+def _texts(config: Json) -> dict[str, str]:
     """Dotted names and short texts: a text is itself, all else its JSON."""
-    deep = [_flat(value, f"{prefix}{name}.") for name, value in config.items() if isinstance(value, dict)]
-    flat = {prefix + name: value for name, value in config.items() if not isinstance(value, dict)}
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in flat.items()}
-    return dict(ChainMap(texts, *deep))
+    return {k: value if isinstance(value, str) else json.dumps(value) for k, value in flat(config).items()}
