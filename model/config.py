@@ -68,6 +68,7 @@ class ModelConfig(Frozen):
     entropy_gamma: float = Field(1.0, ge=0)
     normalize: Literal["instance", "dataset"] = "dataset"
     channels: Literal["independent"] = "independent"
+    quantizer: Literal["standard"] = "standard"
     guidance: GuidanceConfig = GuidanceConfig()
 
     @model_validator(mode="after")
