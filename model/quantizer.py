@@ -51,7 +51,7 @@ class Codebook(nn.Module):
         code_BK = self.distances(z_BKC, self.embedding.weight).argmin(-1)
         return z_BKC + (self.embedding(code_BK) - z_BKC).detach(), code_BK
 
-    def forward(self, z_BKC: Tensor) -> Quantized:
+    def forward(self, z_BKC: Tensor, update: bool = True) -> Quantized:
         codebook_weight, entropy_weight, entropy_gamma = self.weights
         d_BKN = self.distances(z_BKC, self.embedding.weight)
         code_BK = d_BKN.argmin(-1)
