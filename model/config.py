@@ -11,7 +11,19 @@ Attribute = Literal["z", "mu", "sigma", "t", "l"]
 Quantizer = Literal["standard", "ema", "none", "cosine", "rotation", "simvq", "fsq"]
 DISTRIBUTES = ("standard", "ema", "cosine", "rotation", "simvq")  # have a distribution over codes
 LEARNS = ("standard", "rotation", "simvq")  # codes that gradient moves, so that text can
-FSQ_CODES = (8, 16, 32, 64, 128, 240, 256, 512, 1000, 1024)  # products of FSQ's levels
+# A factor below 3 is no level of FSQ; 240 and 1000 are its paper's.
+FSQ_LEVELS: dict[int, tuple[int, ...]] = {
+    8: (8,),
+    16: (4, 4),
+    32: (8, 4),
+    64: (8, 8),
+    128: (8, 4, 4),
+    240: (8, 6, 5),
+    256: (8, 8, 4),
+    512: (8, 8, 8),
+    1000: (8, 5, 5, 5),
+    1024: (8, 8, 4, 4),
+}
 ATTRIBUTES: tuple[Attribute, ...] = tuple(sorted(get_args(Attribute)))
 
 
@@ -110,8 +122,8 @@ class ModelConfig(Frozen):
                 raise ValueError(f"{name} {heads} do not divide width {self.width}; try {_near(fit, heads)}")
         if self.smoothing % 2 == 0:
             raise ValueError(f"smoothing {self.smoothing} is even; try {self.smoothing - 1}")
-        if self.quantizer == "fsq" and self.codes not in FSQ_CODES:
-            raise ValueError(f"fsq has no {self.codes} codes; try {_near(list(FSQ_CODES), self.codes)}")
+        if self.quantizer == "fsq" and self.codes not in FSQ_LEVELS:
+            raise ValueError(f"fsq has no {self.codes} codes; try {_near(list(FSQ_LEVELS), self.codes)}")
         if self.shape_length % 16:
             below = self.shape_length // 16 * 16
             near = [length for length in (below, below + 16) if length]
