@@ -122,6 +122,8 @@ class ModelConfig(Frozen):
                 raise ValueError(f"{name} {heads} do not divide width {self.width}; try {_near(fit, heads)}")
         if self.smoothing % 2 == 0:
             raise ValueError(f"smoothing {self.smoothing} is even; try {self.smoothing - 1}")
+        if self.quantizer in ("cosine", "rotation") and self.code_width == 1:
+            raise ValueError(f"quantizer {self.quantizer} turns codes, and one number has no angle: try 2")
         if self.quantizer == "fsq" and self.codes not in FSQ_LEVELS:
             raise ValueError(f"fsq has no {self.codes} codes; try {_near(list(FSQ_LEVELS), self.codes)}")
         if self.shape_length % 16:

@@ -163,7 +163,7 @@ class GuidedVQShape(nn.Module):
             guided = self.guide(p_BPD, h_BKD, text, batch.keep)
             sees_B11 = batch.sees_text.repeat_interleave(self.streams).view(-1, 1, 1)
             read_BKD = torch.where(sees_B11, guided.read, h_BKD)
-            taken = core.attr_decoder(h_BKD, read_BKD, self.config.guidance.into)
+            taken = core.attr_decoder.guided(alone, h_BKD, read_BKD, self.config.guidance.into)
         out = core.decode(x_BAT, taken)
         found = core.losses(x_BAT, out)
         if text is not None and weights.contrasts:
@@ -224,7 +224,8 @@ class GuidedVQShape(nn.Module):
         with without_dropout(self):
             p_BPD = core.patches(x_BAT)
             h_BKD = core.tokenizer(p_BPD)
-            guided = core.attr_decoder(h_BKD, self.guide(p_BPD, h_BKD, text, None).read, into)
+            read_BKD = self.guide(p_BPD, h_BKD, text, None).read
+            guided = core.attr_decoder.guided(core.attr_decoder(h_BKD), h_BKD, read_BKD, into)
         log_p = {}
         if "z" in into:
             temperature = self.weights.consistency_temperature

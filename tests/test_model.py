@@ -135,14 +135,15 @@ def test_only_the_attributes_in_into_read_the_fused_tokens() -> None:
     model = build({"attention": "one_way"}).eval()
     heads = model.core.attr_decoder
     h, fused = torch.randn(2, 4, 16), torch.randn(2, 4, 16)
-    alone, every = heads(h), heads(h, fused, ATTRIBUTES)
+    alone = heads(h)
+    every = heads.guided(alone, h, fused, ATTRIBUTES)
     for name in ("z", "mu", "sigma", "t"):
-        one = heads(h, fused, (name,))
+        one = heads.guided(alone, h, fused, (name,))
         for other in ("z", "mu", "sigma", "t"):
             expected = every if other == name else alone
             assert torch.equal(getattr(one, other), getattr(expected, other)), (name, other)
     # l is measured from t on, so it moves with t even where it reads h
-    only_l = heads(h, fused, ("l",))
+    only_l = heads.guided(alone, h, fused, ("l",))
     assert torch.equal(only_l.t, alone.t) and not torch.equal(only_l.l, alone.l)
 
 
