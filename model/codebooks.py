@@ -73,11 +73,8 @@ class Nearest(Quantizer):
     """z to the nearest code, with the VQ-VAE's loss (van den Oord et al. 2017) and LFQ's entropy term:
 
     vq = mean((sg(z_q) - z)^2) + w mean((z_q - sg(z))^2) + e (mean_i H(p_i) - gamma H(mean_i p_i)),
-    p = softmin(d / 0.01); w is `codebook_weight`, e `entropy_weight`. The second term is there only where
-    codes learn by gradient.
+    p = softmin(d / 0.01); w is `codebook_weight`, 0 where no gradient moves the codes, e `entropy_weight`.
     """
-
-    learns: ClassVar[bool] = True
 
     def __init__(self, codebook_weight: float, entropy_weight: float, entropy_gamma: float) -> None:
         super().__init__()
@@ -105,9 +102,7 @@ class Nearest(Quantizer):
         d_BKN = distances(z_BKC, codes_NC)
         code_BK = d_BKN.argmin(-1)
         z_q = F.embedding(code_BK, codes_NC)
-        vq = ((z_q.detach() - z_BKC) ** 2).mean()
-        if self.learns:
-            vq = vq + codebook_weight * ((z_q - z_BKC.detach()) ** 2).mean()
+        vq = ((z_q.detach() - z_BKC) ** 2).mean() + codebook_weight * ((z_q - z_BKC.detach()) ** 2).mean()
         if entropy_weight:
             p_IN = torch.softmax(-d_BKN.flatten(0, 1) / ENTROPY_TEMPERATURE, dim=-1)
             vq = vq + entropy_weight * (entropy(p_IN).mean() - entropy_gamma * entropy(p_IN.mean(0)))
@@ -157,9 +152,8 @@ class Rotation(Codebook):
     def pass_gradient(self, z_BKC: Tensor, z_q_BKC: Tensor) -> Tensor:
         with full_precision(z_BKC):
             turned = self.rotate_to(z_BKC.float(), z_q_BKC.detach())
-        return (
-            turned + (z_q_BKC - turned).detach()
-        )  # a z shorter than 1e-6 does not reach its code by turning
+        # By turning alone a z shorter than 1e-6 falls short of its code.
+        return turned + (z_q_BKC - turned).detach()
 
 
 class MovingAverage(Nearest):
@@ -167,7 +161,6 @@ class MovingAverage(Nearest):
     VectorQuantize keeps it. A training batch moves the codes first and is quantised by them then, so that
     `codes()` holds what `forward` gave. Dead codes are not revived: that draws random numbers."""
 
-    learns = False
     cosine: ClassVar[bool] = False
 
     def __init__(self, codes: int, code_width: int, entropy_weight: float, entropy_gamma: float) -> None:

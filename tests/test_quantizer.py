@@ -256,6 +256,16 @@ def test_ema_moves_codes_to_the_mean_of_their_tokens_by_hand() -> None:
     torch.testing.assert_close(q.z.flatten(), level.codes().flatten()[[0, 0, 1]])
 
 
+@pytest.mark.parametrize("name", ["ema", "cosine"])
+def test_a_running_mean_that_no_token_chose_stays_where_it_was(name: str) -> None:
+    level, z = build(name), tokens()
+    before, chosen = level.codes(), level.lookup(z)[1].unique().tolist()
+    idle = [i for i in range(CODES) if i not in chosen]
+    level(z)
+    assert idle and before is not None
+    torch.testing.assert_close(level.codes()[idle], before[idle], rtol=1e-4, atol=1e-6)
+
+
 def test_an_ema_update_leaves_the_gradients_of_earlier_passes_alone() -> None:
     grads = []
     for passes in (1, 2):
@@ -277,6 +287,13 @@ def test_cosine_by_hand_on_the_circle() -> None:
     q.z[..., 0].sum().backward()
     assert z.grad is not None  # ((1, 0) - .6 (.6, .8)) / 5
     assert z.grad.flatten().tolist() == pytest.approx([0.64 / 5, -0.48 / 5])
+
+
+def test_cosine_counts_each_token_as_a_unit_vector_by_hand() -> None:
+    level = Cosine(2, 2, entropy_weight=0.0, entropy_gamma=1.0)
+    set_codes(level, torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    level(torch.tensor([[[3.0, 4.0]]]))  # .99 (1, 0) + .01 (.6, .8)
+    torch.testing.assert_close(level.codes()[0], F.normalize(torch.tensor([0.996, 0.008]), dim=-1))
 
 
 @pytest.mark.parametrize("left", [1e-5, 1e-10, 2e-11, 1e-11, 1e-12, 1e-30, 0.0])
@@ -302,6 +319,17 @@ def test_rotation_turns_and_scales_the_gradient_by_hand() -> None:
     (q.z * torch.tensor([5.0, 7.0])).sum().backward()
     assert z.grad is not None and z.grad.flatten().tolist() == pytest.approx([3.5, -2.5])
     assert level.embedding.weight.grad is None  # the decoder's gradient goes to z alone
+
+
+def test_autocast_does_not_coarsen_the_turn() -> None:
+    level, grads = build("rotation"), []
+    for enabled in (False, True):
+        z = tokens().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            q = level(z)
+        (q.z * tokens(1)).sum().backward()
+        grads.append(z.grad)
+    torch.testing.assert_close(*grads)
 
 
 @pytest.mark.parametrize("z", [[0.0, 0.0], [1e-9, 0.0], [0.0, -3.0], [1e-7, -3.0]])
