@@ -1,4 +1,4 @@
-"""Probes on frozen series-only representations, and every number that a trial reports.
+"""Series-only representations of windows, and the numbers that a trial reports beside the probe's.
 
 W windows, F features, N codes. docs/metrics.md has a line for each name.
 """
@@ -7,10 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.linear_model import RidgeClassifier
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.metrics import confusion_matrix, f1_score
 
 from model.guided import GuidedVQShape
 
@@ -54,65 +51,8 @@ def encode(model: GuidedVQShape, x_WMT: torch.Tensor) -> Encoded:
     return Encoded({k: np.concatenate(v) for k, v in features.items()}, np.concatenate(codes), *means)
 
 
-class Probe(NamedTuple):
-    """A ridge classifier with its penalty, and macro-F1 on validation."""
-
-    penalty: float
-    val_macro_f1: float
-
-
-def ridge(penalty: float, x_WF: np.ndarray, y_W: np.ndarray) -> RidgeClassifier:
-    """Features standardised by what the probe is fitted on, then ridge regression on +-1 targets."""
-    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty)).fit(x_WF, y_W)
-
-
 def macro_f1(y: np.ndarray, predicted: np.ndarray, classes: int) -> float:
     return float(f1_score(y, predicted, labels=range(classes), average="macro", zero_division=0))
-
-
-def tune(
-    x_train: np.ndarray,
-    y_train: np.ndarray,
-    x_val: np.ndarray,
-    y_val: np.ndarray,
-    penalties: tuple[float, ...],
-    classes: int,
-) -> Probe:
-    """The penalty with the best macro-F1 on validation; among equals the largest."""
-    tried = [Probe(p, macro_f1(y_val, ridge(p, x_train, y_train).predict(x_val), classes)) for p in penalties]
-    return max(tried, key=lambda probe: (probe.val_macro_f1, probe.penalty))
-
-
-class Tested(NamedTuple):
-    """Flat metrics of one representation, and the test windows' predicted classes."""
-
-    metrics: dict[str, float]
-    predicted: np.ndarray
-
-
-def test(
-    x: tuple[np.ndarray, np.ndarray, np.ndarray],
-    y: tuple[np.ndarray, np.ndarray, np.ndarray],
-    penalties: tuple[float, ...],
-    classes: int,
-) -> Tested:
-    """Tune on validation, fit again on training and validation together, then read the test split once.
-
-    `x` and `y` are (train, val, test).
-    """
-    probe = tune(x[0], y[0], x[1], y[1], penalties, classes)
-    fitted = ridge(probe.penalty, np.concatenate(x[:2]), np.concatenate(y[:2]))
-    predicted = fitted.predict(x[2])
-    return Tested(
-        {
-            "val/macro_f1": probe.val_macro_f1,
-            "val/penalty": probe.penalty,
-            "test/macro_f1": macro_f1(y[2], predicted, classes),
-            "test/accuracy": float(accuracy_score(y[2], predicted)),
-            "test/balanced_accuracy": float(balanced_accuracy_score(y[2], predicted)),
-        },
-        predicted,
-    )
 
 
 def per_class(y: np.ndarray, predicted: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
