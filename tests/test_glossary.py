@@ -61,7 +61,11 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize(
     ("heading", "kind", "elsewhere"),
-    [("Of a trial", "final", WITH_SCALE_ONLY), ("Of an epoch", "epoch", set()), ("Cost", "cost", ON_GPU_ONLY)],
+    [
+        ("Of a trial", "final", WITH_SCALE_ONLY),
+        ("Of an epoch", "epoch", set()),
+        ("Cost", "cost", ON_GPU_ONLY),
+    ],
 )
 def test_the_glossary_and_a_real_trial_name_the_same(
     logged: dict[str, set[str]], heading: str, kind: str, elsewhere: set[str]
