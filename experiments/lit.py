@@ -19,7 +19,9 @@ from torch import Tensor
 
 from experiments.captions import Assignment
 from experiments.config import RunConfig
-from model.guided import Batch, GuidedVQShape
+from model.batch import Batch
+from model.concepts import ConceptTable
+from model.guided import GuidedVQShape
 from model.streams import generator, stream
 from model.text import TextTable
 
@@ -49,7 +51,7 @@ class TrainingSet:
         hidden = int(model.mask_frac * model.patches)
         masks = generator(seed, epoch, "masks")
         for rows in order.split(self.config.train.batch_size):
-            series = len(rows) * self.x.shape[1]
+            series = len(rows) * model.streams(self.x.shape[1])
             keep = torch.rand(series, model.patches, generator=masks).argsort(-1)[:, hidden:]
             at = rows.to(device)
             yield Batch(
@@ -84,10 +86,12 @@ class Lit(pl.LightningModule):
         model: GuidedVQShape,
         data: TrainingSet,
         table: TextTable | None,
+        concepts: ConceptTable | None,
         after_epoch: Callable[[int, dict[str, float]], None],
     ) -> None:
         super().__init__()
-        self.config, self.model, self.data, self.table = config, model, data, table
+        self.config, self.model, self.data = config, model, data
+        self.table, self.concepts = table, concepts
         self.after_epoch = after_epoch
         self.sums: dict[str, Tensor] = {}
         self.first_step_at = self.last_step_at = 0.0
@@ -109,7 +113,7 @@ class Lit(pl.LightningModule):
         torch.manual_seed(stream(self.config.seed, self.current_epoch, "dropout"))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses = self.model.losses(batch, self.table)
+        losses = self.model.losses(batch, self.table, self.concepts)
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0) + len(batch.x) * value.detach()
         return losses["total"]

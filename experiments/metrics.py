@@ -15,11 +15,12 @@ BATCH = 128  # windows a pass; evaluation is per series, so the size changes no 
 
 
 class Encoded(NamedTuple):
-    """features: {representation: (W, F)}; code (W, M x K) numbers; mean errors per sample of standardised
-    series: of the series, of its shapes, and of the series with its codes shuffled among all tokens."""
+    """features: {representation: (W, F)}; code (W, B/W x K) numbers, None without a codebook; mean
+    errors per sample of standardised series: of the series, of its shapes, and of the series with its codes
+    shuffled among all tokens."""
 
     features: dict[str, np.ndarray]
-    code: np.ndarray
+    code: np.ndarray | None
     series_mse: float
     shape_mse: float
     series_mse_shuffled_codes: float
@@ -33,14 +34,15 @@ def encode(model: GuidedVQShape, x_WMT: torch.Tensor) -> Encoded:
     features: dict[str, list[np.ndarray]] = {}
     codes, sums = [], np.zeros(3)
     for x in x_WMT.split(BATCH):
-        representations, out = model.represent(x)
-        for name, value in representations.items():
+        tokens = model.tokenize(x)
+        out = model.reconstruct(x, tokens)
+        for name, value in model.features(x, tokens).items():
             features.setdefault(name, []).append(value.cpu().numpy())
-        codes.append(out.code.reshape(len(x), -1).cpu().numpy())
+        if out.code is not None:
+            codes.append(out.code.reshape(len(x), -1).cpu().numpy())
         series, a = model.to_series(x), out.attributes
-        order = torch.randperm(out.code.numel(), generator=shuffle).to(x.device)
-        shuffled = model.core.codebook.embedding(out.code.flatten()[order].view_as(out.code))
-        x_shuffled = model.core.decode_series(series, a._replace(z=shuffled))
+        order = torch.randperm(a.z.shape[0] * a.z.shape[1], generator=shuffle).to(x.device)
+        x_shuffled = model.core.decode_series(series, a._replace(z=a.z.flatten(0, 1)[order].view_as(a.z)))
         errors = (
             torch.nn.functional.mse_loss(out.x_hat, series),
             torch.nn.functional.mse_loss(out.s_hat, model.core.true_shapes(series, a)),
@@ -48,7 +50,8 @@ def encode(model: GuidedVQShape, x_WMT: torch.Tensor) -> Encoded:
         )
         sums += len(x) * np.array([float(e) for e in errors])
     means = sums / len(x_WMT)
-    return Encoded({k: np.concatenate(v) for k, v in features.items()}, np.concatenate(codes), *means)
+    code = np.concatenate(codes) if codes else None
+    return Encoded({k: np.concatenate(v) for k, v in features.items()}, code, *means)
 
 
 def macro_f1(y: np.ndarray, predicted: np.ndarray, classes: int) -> float:
@@ -71,14 +74,13 @@ def confusion(y: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[i
     return confusion_matrix(y, predicted, labels=range(classes)).tolist()
 
 
-def codes(model: GuidedVQShape) -> np.ndarray:
-    """The codebook (N, C)."""
-    return model.core.codebook.embedding.weight.detach().cpu().numpy()
-
-
-def code_health(code: np.ndarray, codes_NC: np.ndarray) -> dict[str, float]:
-    """Use of the codebook on the windows given. A duplicate is a code nearer to another than a tenth of
-    the codes' mean distance."""
+def code_health(model: GuidedVQShape, code: np.ndarray | None) -> dict[str, float]:
+    """Use of the codebook on the windows given; nothing without one. A duplicate is a code nearer to another
+    than a tenth of the codes' mean distance."""
+    book = model.core.codebook.codes()
+    if code is None or book is None:
+        return {}
+    codes_NC = book.detach().cpu().numpy()
     counts = np.bincount(code.ravel(), minlength=len(codes_NC))
     p = counts / counts.sum()
     used = p[p > 0]

@@ -23,7 +23,8 @@ from experiments.config import RunConfig
 from experiments.encoder import TextCache
 from experiments.execute import Job
 from experiments.ledger import SCHEMA, Store, locked, write_json
-from experiments.train import Clock, Trained, class_texts, train
+from experiments.train import Clock, Trained, train
+from experiments.words import planned_words
 from model import checkpoint
 
 PINNED = ("lightning", "numpy", "scikit-learn", "scipy", "transformers")  # beside torch, what numbers hang on
@@ -40,8 +41,8 @@ def prepare(jobs: Iterable[Job]) -> None:
             continue
         seen.add(needs)
         data.load(config.data, str(job.digests["data"]), store.cache)
-        if config.reads_text:
-            wanted = [text for group in class_texts(config, job.digests) for text in group]
+        if config.reads_text or config.reads_concepts:
+            wanted = planned_words(config, job.digests["text"]).every()
             TextCache(store.cache, config.text.encoder, str(job.digests["encoder"])).get(wanted)
 
 
@@ -124,7 +125,7 @@ def measure(config: RunConfig, job: Job, folder: Path, clock: Clock) -> dict[str
         "test/series_mse": test.series_mse,
         "test/shape_mse": test.shape_mse,
         "test/series_mse_shuffled_codes": test.series_mse_shuffled_codes,
-        **metrics.code_health(test.code, metrics.codes(trained.model)),
+        **metrics.code_health(trained.model, test.code),
     }
     if config.figures:
         draw(config, loaded, trained, sides[2], test.code, folder / "figures")
@@ -177,7 +178,7 @@ def draw(
     loaded: data.Loaded,
     trained: Trained,
     test: tuple[np.ndarray, np.ndarray],
-    code: np.ndarray,
+    code: np.ndarray | None,
     folder: Path,
 ) -> None:
     folder.mkdir(exist_ok=True)
@@ -186,4 +187,5 @@ def draw(
     figures.reconstruction(
         trained.model, x, test[1], entry.classes, entry.channels, folder / "reconstruction.png"
     )
-    figures.code_usage(code, test[1], entry.classes, config.model.codes, folder / "code_usage.png")
+    if code is not None:
+        figures.code_usage(code, test[1], entry.classes, config.model.codes, folder / "code_usage.png")

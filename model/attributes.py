@@ -1,6 +1,6 @@
 """Shape tokens to attributes (z, mu, sigma, t, l) and back to embeddings.
 
-B series, K tokens, D width, C code width.
+B series, A axes of one series, K tokens, D width, C code width.
 """
 
 from collections.abc import Collection
@@ -13,8 +13,8 @@ MIN_LENGTH = 1 / 64  # shortest shape, as a part of the window (the reference's 
 
 
 class Attributes(NamedTuple):
-    """z (B, K, C) which shape; mu offset, sigma > 0 scale, t start and l length in parts of the window,
-    each (B, K, 1), with t + l <= 1 + MIN_LENGTH."""
+    """z (B, K, C) which shape; mu offset, sigma > 0 scale, both (B, K, A); t start and l length in parts of
+    the window, both (B, K, 1), with t + l <= 1 + MIN_LENGTH."""
 
     z: Tensor
     mu: Tensor
@@ -37,12 +37,12 @@ class Head(nn.Module):
 class AttributeDecoder(nn.Module):
     """The heads. Each reads the series' tokens h, or the fused ones if its name is in `into`."""
 
-    def __init__(self, code_width: int, width: int) -> None:
+    def __init__(self, code_width: int, width: int, axes: int) -> None:
         super().__init__()
         self.z_head = Head(width, code_width, width)
         self.tl_mean_head = Head(width, 2, width)
-        self.mu_head = Head(width, 1, width)
-        self.sigma_head = Head(width, 1, width)
+        self.mu_head = Head(width, axes, width)
+        self.sigma_head = Head(width, axes, width)
 
     def forward(
         self, h_BKD: Tensor, fused_BKD: Tensor | None = None, into: Collection[str] = ()
@@ -65,9 +65,9 @@ class AttributeDecoder(nn.Module):
 class AttributeEncoder(nn.Module):
     """Attributes (z quantised) -> embeddings (B, K, D) for the series decoder."""
 
-    def __init__(self, code_width: int, width: int) -> None:
+    def __init__(self, code_width: int, width: int, axes: int) -> None:
         super().__init__()
-        self.project = nn.Linear(code_width + 4, width)
+        self.project = nn.Linear(code_width + 2 + 2 * axes, width)
 
     def forward(self, a: Attributes) -> Tensor:
         return self.project(torch.cat([a.z, a.mu, a.sigma, a.t, a.l], dim=-1))

@@ -37,6 +37,10 @@ class Codebook(nn.Module):
         self.embedding = nn.Embedding(codes, code_width)
         nn.init.uniform_(self.embedding.weight, -1 / codes, 1 / codes)
 
+    def codes(self) -> Tensor:
+        """The code vectors (N, C)."""
+        return self.embedding.weight
+
     def distances(self, z_BKC: Tensor, codes_NC: Tensor) -> Tensor:
         """Squared Euclidean distances (B, K, N)."""
         z, codes = z_BKC.float(), codes_NC.float()
@@ -47,7 +51,7 @@ class Codebook(nn.Module):
         code_BK = self.distances(z_BKC, self.embedding.weight).argmin(-1)
         return z_BKC + (self.embedding(code_BK) - z_BKC).detach(), code_BK
 
-    def forward(self, z_BKC: Tensor) -> Quantized:
+    def forward(self, z_BKC: Tensor, update: bool = True) -> Quantized:
         codebook_weight, entropy_weight, entropy_gamma = self.weights
         d_BKN = self.distances(z_BKC, self.embedding.weight)
         code_BK = d_BKN.argmin(-1)
@@ -61,3 +65,6 @@ class Codebook(nn.Module):
     def distribution(self, z_BKC: Tensor, temperature: float) -> Tensor:
         """log p (B, K, N) of each code, softmin(d / temperature); the codes get no gradient."""
         return torch.log_softmax(-self.distances(z_BKC, self.embedding.weight.detach()) / temperature, dim=-1)
+
+
+QUANTIZERS = {"standard": Codebook}

@@ -1,6 +1,6 @@
 """VQShape (Wen et al., NeurIPS 2024, arXiv 2411.01006): series in, series and shapes out.
 
-B series, T steps, P patches, K tokens, D width, C code width, S shape length.
+B series, A axes of one series, T steps, P patches, K tokens, D width, C code width, S shape length.
 """
 
 from typing import NamedTuple
@@ -12,43 +12,47 @@ from model import losses as L
 from model.attributes import AttributeDecoder, AttributeEncoder, Attributes
 from model.config import ModelConfig
 from model.patches import PatchDecoder, PatchEncoder
-from model.quantizer import Codebook
+from model.quantizer import QUANTIZERS, Quantized
 from model.shapes import ShapeDecoder, cut
 from model.streams import seeded
 from model.tokens import Tokenizer
 
 
 class Output(NamedTuple):
-    """One pass: x_hat (B, T), s_hat (B, K, S), attributes with z quantised, code numbers (B, K), vq."""
+    """One pass: x_hat (B, A, T), s_hat (B, K, A, S), attributes with z quantised, code numbers (B, K) or None
+    without a codebook, vq."""
 
     x_hat: Tensor
     s_hat: Tensor
     attributes: Attributes
-    code: Tensor
+    code: Tensor | None
     vq: Tensor
 
 
 class VQShape(nn.Module):
     """The core: series in, series and shapes out. Parameter names are the reference's.
 
+    A series has one axis (`channels: independent | flatten`), or a window's channels (`joint`): then a token
+    has one code, t and l, but mu, sigma and a shape for each axis.
+
     Raises ValueError when `length` can't be cut into the config's patches and tokens.
     """
 
-    def __init__(self, config: ModelConfig, length: int, seed: int) -> None:
+    def __init__(self, config: ModelConfig, length: int, axes: int, seed: int) -> None:
         super().__init__()
         config.check_length(length)
-        self.config = config
+        self.config, self.axes = config, axes
         width, heads, dropout = config.width, config.heads, config.dropout
         with seeded(seed, "encoder"):
             self.encoder = PatchEncoder(
-                config.patches, length // config.patches, width, heads, config.encoder_layers, dropout
+                axes, config.patches, length // config.patches, width, heads, config.encoder_layers, dropout
             )
         with seeded(seed, "tokenizer"):
             self.tokenizer = Tokenizer(config.tokens, width, heads, config.tokenizer_layers, dropout)
         with seeded(seed, "attr_decoder"):
-            self.attr_decoder = AttributeDecoder(config.code_width, width)
+            self.attr_decoder = AttributeDecoder(config.code_width, width, axes)
         with seeded(seed, "codebook"):
-            self.codebook = Codebook(
+            self.codebook = QUANTIZERS[config.quantizer](
                 config.codes,
                 config.code_width,
                 config.codebook_weight,
@@ -56,51 +60,64 @@ class VQShape(nn.Module):
                 config.entropy_gamma,
             )
         with seeded(seed, "attr_encoder"):
-            self.attr_encoder = AttributeEncoder(config.code_width, width)
+            self.attr_encoder = AttributeEncoder(config.code_width, width, axes)
         with seeded(seed, "decoder"):
-            self.decoder = PatchDecoder(length // config.tokens, width, heads, config.decoder_layers, dropout)
+            samples = length // config.tokens
+            self.decoder = PatchDecoder(axes, samples, width, heads, config.decoder_layers, dropout)
         with seeded(seed, "shape_decoder"):
-            self.shape_decoder = ShapeDecoder(config.code_width, config.shape_length, config.smoothing)
+            self.shape_decoder = ShapeDecoder(config.code_width, config.shape_length, config.smoothing, axes)
 
-    def scale(self, x_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Offset and scale (B, 1) that each series is normalised by."""
+    def scale(self, x_BAT: Tensor) -> tuple[Tensor, Tensor]:
+        """Offset and scale (B, A, 1) that each axis is normalised by."""
         if self.config.normalize == "dataset":
-            return torch.zeros_like(x_BT[:, :1]), torch.ones_like(x_BT[:, :1])
-        return x_BT.mean(-1, keepdim=True), (x_BT.var(-1, keepdim=True) + 1e-5).sqrt()
+            return torch.zeros_like(x_BAT[..., :1]), torch.ones_like(x_BAT[..., :1])
+        return x_BAT.mean(-1, keepdim=True), (x_BAT.var(-1, keepdim=True) + 1e-5).sqrt()
 
-    def embed(self, x_BT: Tensor, keep_BP: Tensor | None = None) -> Tensor:
+    def patches(self, x_BAT: Tensor, keep_BP: Tensor | None = None) -> Tensor:
+        """Patch embeddings (B, P, D), or only those that `keep_BP` (B, kept) names."""
+        offset, scale = self.scale(x_BAT)
+        return self.encoder((x_BAT - offset) / scale, keep_BP)
+
+    def embed(self, x_BAT: Tensor, keep_BP: Tensor | None = None) -> Tensor:
         """Shape tokens h (B, K, D) from all patches, or from those that `keep_BP` names."""
-        offset, scale = self.scale(x_BT)
-        return self.tokenizer(self.encoder((x_BT - offset) / scale, keep_BP))
+        return self.tokenizer(self.patches(x_BAT, keep_BP))
 
-    def decode_series(self, x_BT: Tensor, a: Attributes) -> Tensor:
-        """The series (B, T) that quantised attributes describe, in the scale of `x_BT`."""
-        offset, scale = self.scale(x_BT)
+    def tokenize(self, x_BAT: Tensor) -> tuple[Attributes, Quantized]:
+        """The series-only attributes before quantisation, and their codes; no decoder runs."""
+        a = self.attr_decoder(self.embed(x_BAT))
+        return a, self.codebook(a.z)
+
+    def decode_series(self, x_BAT: Tensor, a: Attributes) -> Tensor:
+        """The series (B, A, T) that quantised attributes describe, in the scale of `x_BAT`."""
+        offset, scale = self.scale(x_BAT)
         return self.decoder(self.attr_encoder(a)) * scale + offset
 
-    def decode(self, x_BT: Tensor, a: Attributes) -> Output:
-        """Quantise z, then rebuild the series and each token's shape, in the scale of `x_BT`."""
-        offset, scale = self.scale(x_BT)
-        q = self.codebook(a.z)
+    def rebuild(self, x_BAT: Tensor, a: Attributes, q: Quantized) -> Output:
+        """The series and each token's shape from attributes and their codes, in the scale of `x_BAT`."""
+        offset, scale = self.scale(x_BAT)
         a = a._replace(z=q.z)
-        x_hat_BT = self.decode_series(x_BT, a)
-        s_BKS = self.shape_decoder.decode(q.z, q.code, self.codebook.embedding.weight)
-        s_hat_BKS = (s_BKS * a.sigma + a.mu) * scale.unsqueeze(1) + offset.unsqueeze(1)
-        return Output(x_hat_BT, s_hat_BKS, a, q.code, q.vq)
+        x_hat_BAT = self.decode_series(x_BAT, a)
+        s_BKAS = self.shape_decoder.decode(q.z, q.code, self.codebook.codes())
+        s_BKAS = s_BKAS * a.sigma.unsqueeze(-1) + a.mu.unsqueeze(-1)
+        return Output(x_hat_BAT, s_BKAS * scale.unsqueeze(1) + offset.unsqueeze(1), a, q.code, q.vq)
 
-    def forward(self, x_BT: Tensor, keep_BP: Tensor | None = None) -> Output:
+    def decode(self, x_BAT: Tensor, a: Attributes) -> Output:
+        """Quantise z, then rebuild."""
+        return self.rebuild(x_BAT, a, self.codebook(a.z))
+
+    def forward(self, x_BAT: Tensor, keep_BP: Tensor | None = None) -> Output:
         """The series-only path."""
-        return self.decode(x_BT, self.attr_decoder(self.embed(x_BT, keep_BP)))
+        return self.decode(x_BAT, self.attr_decoder(self.embed(x_BAT, keep_BP)))
 
-    def true_shapes(self, x_BT: Tensor, a: Attributes) -> Tensor:
-        """The target of s_hat (B, K, S)."""
-        return cut(x_BT, a.t, a.l, self.config.shape_length, self.config.smoothing)
+    def true_shapes(self, x_BAT: Tensor, a: Attributes) -> Tensor:
+        """The target of s_hat (B, K, A, S)."""
+        return cut(x_BAT, a.t, a.l, self.config.shape_length, self.config.smoothing)
 
-    def losses(self, x_BT: Tensor, out: Output) -> dict[str, Tensor]:
+    def losses(self, x_BAT: Tensor, out: Output) -> dict[str, Tensor]:
         """The reference's four losses, unweighted."""
         return {
-            "series": L.series(out.x_hat, x_BT),
-            "shape": L.shape(out.s_hat, self.true_shapes(x_BT, out.attributes)),
+            "series": L.series(out.x_hat, x_BAT),
+            "shape": L.shape(out.s_hat, self.true_shapes(x_BAT, out.attributes)),
             "vq": out.vq,
             "spread": L.spread(out.attributes.t, out.attributes.l),
         }

@@ -33,7 +33,7 @@ def load() -> VQShape:
         entropy_gamma=c["entropy_gamma"],
         normalize="instance",
     )
-    core = VQShape(config, c["len_input"], seed=0)
+    core = VQShape(config, c["len_input"], axes=1, seed=0)
     state = {
         k.removeprefix("state/"): torch.tensor(GOLDEN[k]) for k in GOLDEN.files if k.startswith("state/")
     }
@@ -42,7 +42,7 @@ def load() -> VQShape:
 
 
 def run(core: VQShape) -> tuple[Output, dict[str, torch.Tensor], torch.Tensor]:
-    x = torch.tensor(GOLDEN["x"])
+    x = torch.tensor(GOLDEN["x"]).unsqueeze(1)
     out = core(x)
     losses = core.losses(x, out)
     total = losses["series"] + losses["vq"] + losses["shape"] + 0.8 * losses["spread"]
@@ -56,10 +56,10 @@ def close(found: torch.Tensor, name: str, atol: float = 1e-5) -> None:
 def test_outputs_and_representations_equal_the_reference() -> None:
     core = load()
     out, _, _ = run(core)
-    x, a = torch.tensor(GOLDEN["x"]), out.attributes
-    close(out.x_hat, "output/x_pred")
-    close(out.s_hat, "output/s_pred")
-    close(core.true_shapes(x, a), "output/s_true")
+    x, a = torch.tensor(GOLDEN["x"]).unsqueeze(1), out.attributes
+    close(out.x_hat.squeeze(1), "output/x_pred")
+    close(out.s_hat.squeeze(2), "output/s_pred")
+    close(core.true_shapes(x, a).squeeze(2), "output/s_true")
     close(a.z, "output/code")
     for name, value in {"t": a.t, "l": a.l, "mu": a.mu, "sigma": a.sigma}.items():
         close(value, f"output/{name}_pred")
@@ -99,7 +99,7 @@ def test_gradients_equal_the_reference_token_by_token_and_code_by_code(
 
 def test_the_loss_and_gradients_of_both_ways_agree_on_more_tokens_than_codes() -> None:
     core = load()
-    x = torch.randn(40, 64, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(40, 1, 64, generator=torch.Generator().manual_seed(1))
     grads = []
     for way in (
         core.shape_decoder.by_code,
