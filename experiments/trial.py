@@ -117,18 +117,19 @@ def measure(config: RunConfig, job: Job, folder: Path, clock: Clock) -> dict[str
         return {"data": loaded.describe(config.data), "best_epoch": None, **found}
     trained = train(config, job, loaded, folder, clock)
     started = time.time()
-    encoded = [metrics.encode(trained.model, trained.tensor(x)) for x, _ in sides]
+    x_WMT = [trained.tensor(x) for x, _ in sides]
+    encoded = [metrics.encode(trained.model, x) for x in x_WMT]
     found = score(config, loaded, [e.features for e in encoded], config.probe.representation, folder)
-    test = encoded[2]
+    test = metrics.errors(trained.model, x_WMT[2], encoded[2].tokens)
     found["metrics"] |= {
-        "val/series_mse": encoded[1].series_mse,
+        "val/series_mse": metrics.series_mse(trained.model, x_WMT[1], encoded[1].tokens),
         "test/series_mse": test.series_mse,
         "test/shape_mse": test.shape_mse,
         "test/series_mse_shuffled_codes": test.series_mse_shuffled_codes,
-        **metrics.code_health(trained.model, test.code),
+        **metrics.code_health(trained.model, encoded[2].code),
     }
     if config.figures:
-        draw(config, loaded, trained, sides[2], test.code, folder / "figures")
+        draw(config, loaded, trained, sides[2], encoded[2].code, folder / "figures")
     clock.evaluation(started)
     checkpoint.save(trained.model, folder / "model.safetensors")
     parameters = sum(p.numel() for p in trained.model.parameters())

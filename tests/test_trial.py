@@ -206,8 +206,8 @@ def test_validation_picks_the_epoch_whose_weights_are_kept(
     model = GuidedVQShape(config.model, config.losses, Sizes(100, 6, 4, 0), None, seed=99)
     checkpoint.load(model, store.trial(job.signature) / "model.safetensors")
     train, val = (metrics.encode(model, torch.tensor(x)) for x in (train_x, val_x))
-    assert val.series_mse == found["metrics"]["val/series_mse"]
-    for name in ("tokens", "histogram"):
+    assert metrics.series_mse(model, torch.tensor(val_x), val.tokens) == found["metrics"]["val/series_mse"]
+    for name in ("tokens", "tokens_ze", "histogram"):
         tuned = real([train.features[name]], train_y, [val.features[name]], val_y, config.probe.penalties, 4)
         assert tuned.val_macro_f1 == found["metrics"][f"val/{name}/macro_f1"]
 
