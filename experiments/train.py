@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from experiments import captions, data, metrics
+from experiments import captions, data, metrics, probe
 from experiments.config import RunConfig
 from experiments.encoder import TextCache
 from experiments.execute import Job
@@ -74,22 +74,20 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
     model.standardize(torch.tensor(offset), torch.tensor(scale))
     model.weigh(torch.tensor(train_y))
     model.to(job.device)
-    x_WMT = tensor(train_x)
+    x_WMT, val_x_WMT = tensor(train_x), tensor(val_x)
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": config.train.epochs - 1, "state": None}
     metrics_file = (folder / "metrics.jsonl").open("w", buffering=1)
 
     def validate(epoch: int) -> dict[str, float]:
-        encoded = [metrics.encode(model, x) for x in (x_WMT, tensor(val_x))]
-        name = config.probe.representation
-        probe = metrics.tune(
-            encoded[0].features[name], train_y, encoded[1].features[name], val_y,
-            config.probe.penalties, sizes.classes,
-        )  # fmt: skip
-        key = (probe.val_macro_f1, -encoded[1].series_mse)
+        encoded = [metrics.encode(model, x) for x in (x_WMT, val_x_WMT)]
+        series_mse = metrics.series_mse(model, val_x_WMT, encoded[1].tokens)
+        x = [probe.blocks(e.features)[config.probe.representation] for e in encoded]
+        tuned = probe.tune(x[0], train_y, x[1], val_y, config.probe.penalties, sizes.classes)
+        key = (tuned.val_macro_f1, -series_mse)
         if config.train.select == "validation" and key > best["key"]:
             state = {k: v.detach().clone() for k, v in model.state_dict().items()}
             best.update(key=key, epoch=epoch, state=state)
-        found = {"val/macro_f1": probe.val_macro_f1, "val/series_mse": encoded[1].series_mse}
+        found = {"val/macro_f1": tuned.val_macro_f1, "val/series_mse": series_mse}
         if health := metrics.code_health(model, encoded[1].code):
             found["val/perplexity"] = health["codes/perplexity"]
         return found
