@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from experiments import captions, data, metrics
+from experiments import captions, data, metrics, probe
 from experiments.config import RunConfig
 from experiments.encoder import TextCache
 from experiments.execute import Job
@@ -61,35 +61,22 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
         return torch.tensor(x, device=job.device)
 
     (train_x, train_y), (val_x, val_y), _ = (loaded.side(rows) for rows in loaded.split)
-    text = read_text(config, job, train_y)
-    sizes = Sizes(
-        length=train_x.shape[2],
-        channels=train_x.shape[1],
-        classes=len(loaded.entry.classes),
-        text_width=text.width,
-    )
-    queries = None if config.text.tokens == "native" else config.text.tokens
-    model = GuidedVQShape(config.model, config.losses, sizes, queries, config.seed)
-    offset, scale = train_x.mean((0, 2))[:, None], train_x.std((0, 2))[:, None] + 1e-8
-    model.standardize(torch.tensor(offset), torch.tensor(scale))
-    model.weigh(torch.tensor(train_y))
-    model.to(job.device)
-    x_WMT = tensor(train_x)
+    text, classes = read_text(config, job, train_y), len(loaded.entry.classes)
+    model = build(config, train_x, train_y, classes, text.width).to(job.device)
+    x_WMT, val_x_WMT = tensor(train_x), tensor(val_x)
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": config.train.epochs - 1, "state": None}
     metrics_file = (folder / "metrics.jsonl").open("w", buffering=1)
 
     def validate(epoch: int) -> dict[str, float]:
-        encoded = [metrics.encode(model, x) for x in (x_WMT, tensor(val_x))]
-        name = config.probe.representation
-        probe = metrics.tune(
-            encoded[0].features[name], train_y, encoded[1].features[name], val_y,
-            config.probe.penalties, sizes.classes,
-        )  # fmt: skip
-        key = (probe.val_macro_f1, -encoded[1].series_mse)
+        encoded = [metrics.encode(model, x) for x in (x_WMT, val_x_WMT)]
+        series_mse = metrics.series_mse(model, val_x_WMT, encoded[1].tokens)
+        x = [probe.blocks(e.features)[config.probe.representation] for e in encoded]
+        tuned = probe.tune(x[0], train_y, x[1], val_y, config.probe.penalties, classes)
+        key = (tuned.val_macro_f1, -series_mse)
         if config.train.select == "validation" and key > best["key"]:
             state = {k: v.detach().clone() for k, v in model.state_dict().items()}
             best.update(key=key, epoch=epoch, state=state)
-        found = {"val/macro_f1": probe.val_macro_f1, "val/series_mse": encoded[1].series_mse}
+        found = {"val/macro_f1": tuned.val_macro_f1, "val/series_mse": series_mse}
         if health := metrics.code_health(model, encoded[1].code):
             found["val/perplexity"] = health["codes/perplexity"]
         return found
@@ -119,6 +106,19 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
     if best["state"] is not None:
         model.load_state_dict(best["state"])
     return Trained(model.eval(), best["epoch"], tensor)
+
+
+def build(
+    config: RunConfig, x_WMT: np.ndarray, label_W: np.ndarray, classes: int, text_width: int
+) -> GuidedVQShape:
+    """The untrained model, on the CPU, standardised by its training windows."""
+    sizes = Sizes(x_WMT.shape[2], x_WMT.shape[1], classes, text_width)
+    queries = None if config.text.tokens == "native" else config.text.tokens
+    model = GuidedVQShape(config.model, config.losses, sizes, queries, config.seed)
+    offset, scale = x_WMT.mean((0, 2))[:, None], x_WMT.std((0, 2))[:, None] + 1e-8
+    model.standardize(torch.tensor(offset), torch.tensor(scale))
+    model.weigh(torch.tensor(label_W))
+    return model
 
 
 @torch.no_grad()

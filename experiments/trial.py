@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from experiments import baselines, data, figures, metrics
+from experiments import baselines, data, figures, metrics, probe
 from experiments.config import RunConfig
 from experiments.encoder import TextCache
 from experiments.execute import Job
@@ -111,26 +111,26 @@ def measure(config: RunConfig, job: Job, folder: Path, clock: Clock) -> dict[str
     sides = [loaded.side(rows) for rows in loaded.split]
     if config.baseline != "none":
         started = time.time()
-        computed = [baselines.BASELINES[config.baseline](np.asarray(x)) for x, _ in sides]
-        found = score(config, loaded, {config.baseline: computed}, config.baseline, folder)
+        compute = baselines.BASELINES[config.baseline]
+        computed: list[dict[str, np.ndarray]] = [{config.baseline: compute(np.asarray(x))} for x, _ in sides]
+        found = score(config, loaded, computed, config.baseline, folder)
         clock.evaluation(started)
         return {"data": loaded.describe(config.data), "best_epoch": None, **found}
     trained = train(config, job, loaded, folder, clock)
     started = time.time()
-    encoded = [metrics.encode(trained.model, trained.tensor(x)) for x, _ in sides]
-    names = encoded[0].features
-    features = {name: [e.features[name] for e in encoded] for name in names}
-    found = score(config, loaded, features, config.probe.representation, folder)
-    test = encoded[2]
+    x_WMT = [trained.tensor(x) for x, _ in sides]
+    encoded = [metrics.encode(trained.model, x) for x in x_WMT]
+    found = score(config, loaded, [e.features for e in encoded], config.probe.representation, folder)
+    test = metrics.errors(trained.model, x_WMT[2], encoded[2].tokens)
     found["metrics"] |= {
-        "val/series_mse": encoded[1].series_mse,
+        "val/series_mse": metrics.series_mse(trained.model, x_WMT[1], encoded[1].tokens),
         "test/series_mse": test.series_mse,
         "test/shape_mse": test.shape_mse,
         "test/series_mse_shuffled_codes": test.series_mse_shuffled_codes,
-        **metrics.code_health(trained.model, test.code),
+        **metrics.code_health(trained.model, encoded[2].code),
     }
     if config.figures:
-        draw(config, loaded, trained, sides[2], test.code, folder / "figures")
+        draw(config, loaded, trained, sides[2], encoded[2].code, folder / "figures")
     clock.evaluation(started)
     checkpoint.save_pretrained(trained.model, folder / "model")
     parameters = sum(p.numel() for p in trained.model.parameters())
@@ -142,14 +142,16 @@ def measure(config: RunConfig, job: Job, folder: Path, clock: Clock) -> dict[str
 
 
 def score(
-    config: RunConfig, loaded: data.Loaded, features: dict[str, list[np.ndarray]], primary: str, folder: Path
+    config: RunConfig, loaded: data.Loaded, features: list[dict[str, np.ndarray]], primary: str, folder: Path
 ) -> dict[str, Any]:
     """Probe every representation; the primary one's numbers carry no representation in their names."""
     classes = loaded.entry.classes
     labels = [np.asarray(loaded.windows.label[rows]) for rows in loaded.split]
     out: dict[str, Any] = {"metrics": {}}
-    for name, (train_x, val_x, test_x) in features.items():
-        tested = metrics.test(
+    sides = [probe.blocks(side) for side in features]
+    for name in sides[0]:
+        train_x, val_x, test_x = (side[name] for side in sides)
+        tested = probe.test(
             (train_x, val_x, test_x), (labels[0], labels[1], labels[2]), config.probe.penalties, len(classes)
         )
         for key, value in tested.metrics.items():

@@ -19,7 +19,13 @@ GLOSSARY = (Path(__file__).parent.parent / "docs/metrics.md").read_text()
 ON_GPU_ONLY = {"cost/peak_gpu_memory_mb"}
 SMALL = {"patches": 5, "tokens": 5, "width": 16, "heads": 2, "codes": 8, "shape_length": 16}
 EVERYTHING = {
-    "model": {**SMALL, "guidance": {"attention": "two_way"}, "text_codes": True, "sub_actions": "head"},
+    "model": {
+        **SMALL,
+        "keep_scale": True,
+        "text_codes": True,
+        "sub_actions": "head",
+        "guidance": {"attention": "two_way"},
+    },
     "losses": {name: 0.1 for name, field in LossConfig.model_fields.items() if field.default == 0.0},
     "train": {"epochs": 1},
 }

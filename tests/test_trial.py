@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Finished, jobs_of
 
-from experiments import captions, data, encoder, metrics, trial
+from experiments import captions, data, encoder, metrics, probe, trial
 from experiments.config import RunConfig
 from experiments.encoder import TextCache
 from experiments.execute import Job
@@ -190,12 +190,12 @@ def test_validation_picks_the_epoch_whose_weights_are_kept(
     store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (job,) = jobs("plain: {train.select: validation, train.epochs: 3, train.lr: 0.01}")
-    real, scores = metrics.tune, iter([0.2, 0.9, 0.5])
+    real, scores = probe.tune, iter([0.2, 0.9, 0.5])
 
-    def tune(*args: Any) -> metrics.Probe:
-        return metrics.Probe(1.0, score) if (score := next(scores, None)) is not None else real(*args)
+    def tune(*args: Any) -> probe.Probe:
+        return probe.Probe((1.0,), score) if (score := next(scores, None)) is not None else real(*args)
 
-    monkeypatch.setattr(metrics, "tune", tune)
+    monkeypatch.setattr(probe, "tune", tune)
     trial.run([job])
     lines, found = epochs(store.trial(job.signature)), numbers(store, job)
     assert found["best_epoch"] == 1 and [line["val/macro_f1"] for line in lines] == [0.2, 0.9, 0.5]
@@ -207,10 +207,10 @@ def test_validation_picks_the_epoch_whose_weights_are_kept(
     model = checkpoint.from_pretrained(store.trial(job.signature) / "model")
     assert (model.config, model.weights, model.sizes) == (config.model, config.losses, Sizes(100, 6, 4, 0))
     train, val = (metrics.encode(model, torch.tensor(x)) for x in (train_x, val_x))
-    assert val.series_mse == found["metrics"]["val/series_mse"]
-    for name in ("tokens", "histogram"):
-        probe = real(train.features[name], train_y, val.features[name], val_y, config.probe.penalties, 4)
-        assert probe.val_macro_f1 == found["metrics"][f"val/{name}/macro_f1"]
+    assert metrics.series_mse(model, torch.tensor(val_x), val.tokens) == found["metrics"]["val/series_mse"]
+    for name in ("tokens", "tokens_ze", "histogram"):
+        tuned = real([train.features[name]], train_y, [val.features[name]], val_y, config.probe.penalties, 4)
+        assert tuned.val_macro_f1 == found["metrics"][f"val/{name}/macro_f1"]
 
 
 @pytest.mark.parametrize("found_in", ["validation", "training"])
