@@ -321,9 +321,7 @@ def main() -> None:
     sides = [Side(name, c, length, args.device, args.precision) for name in ("plain", "ours")]
     off = difference(sides, batch)
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} CPU threads"
-    print(
-        f"torch {torch.__version__}, {where}, {args.precision}: batch {size}, width {c.width}, {c.codes} codes"
-    )
+    print(f"{torch.__version__}, {where}, {args.precision}; batch {size}, width {c.width}, {c.codes} codes")
     print(f"without dropout: losses differ by {off['losses']:.1e}, the gradient by {off['gradient']:.1e}")
     if args.precision == "float32" and off["losses"] > 1e-5:
         sys.exit("the two do not compute the same")
