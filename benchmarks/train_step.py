@@ -318,6 +318,8 @@ def main() -> None:
         print(json.dumps(peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10))
         return
 
+    # First: a child's ru_maxrss starts from its parent's.
+    peaks = {name: peak_mb(sys.argv[1:], name) for name in ("plain", "ours")}
     sides = [Side(name, c, length, args.device, args.precision) for name in ("plain", "ours")]
     off = difference(sides, batch)
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} CPU threads"
@@ -334,7 +336,7 @@ def main() -> None:
                     times[side.name].append(took)
         for name, found in times.items():
             middle = statistics.median(found)
-            peak = f"   peak {peak_mb(sys.argv[1:], name):6.0f} MB" if work == "step" else ""
+            peak = f"   peak {peaks[name]:6.0f} MB" if work == "step" else ""
             print(f"{work:9}{name:6}{middle:8.3f} s   {size / middle:8.1f} series/s{peak}")
         ratio = statistics.median(times["plain"]) / statistics.median(times["ours"])
         print(f"{work:9}ratio {ratio:8.2f}x")

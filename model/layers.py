@@ -49,7 +49,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, then: str = "none") -> Tenso
 
 
 class Dropout(torch.autograd.Function):
-    """Dropout for CPUs: each element costs 16 bits of torch's generator, and a byte until the backward pass."""
+    """Dropout for CPUs: an element costs 16 bits of torch's generator, and a byte until the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
