@@ -1,27 +1,17 @@
 """A trial is its resolved config: `RunConfig` holds every setting that names one trial.
 
 Three marks steer the identity (see `identity.py`): `inert(default)` for what can't change a result,
-`added(default)` for a field that came later and leaves the hash at that literal value, and
-`RunConfig.unused()` for subtrees that the other settings switch off.
+`added(default, leaves_at)` for a field that came later and leaves the hash at that literal value (both in
+`model/config.py`), and `RunConfig.unused()` for subtrees that the other settings switch off.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from model.config import Frozen, LossConfig, ModelConfig
+from model.config import DISTRIBUTES, LEARNS, Frozen, LossConfig, ModelConfig, added, inert
 
-Representation = Literal["tokens", "histogram", "statistics"]
-
-
-def inert(default: Any, **kwargs: Any) -> Any:
-    """A field that cannot change a result: it never enters the signature."""
-    return Field(default, json_schema_extra={"inert": True}, **kwargs)
-
-
-def added(default: Any, leaves_at: Any, **kwargs: Any) -> Any:
-    """A field added after the first results: at the literal `leaves_at` it is not in the signature."""
-    return Field(default, json_schema_extra={"leaves_at": leaves_at}, **kwargs)
+Representation = Literal["tokens", "tokens_ze", "histogram", "statistics"]
 
 
 class DataConfig(Frozen):
@@ -77,6 +67,9 @@ class TrainConfig(Frozen):
     warmup_frac: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0)
+    precision: Literal["float32", "bfloat16"] = added(
+        "float32", leaves_at="float32", description="of the matrix products; weights are float32"
+    )
     select: Literal["last", "validation"] = "last"
     validate_every: int = Field(1, ge=1, description="epochs between looks at validation")
 
@@ -112,28 +105,32 @@ class RunConfig(Frozen):
 
     @property
     def reads_text(self) -> bool:
-        """Whether any part of training may look at text."""
-        guided = self.model.guidance.attention != "none"
-        return self.baseline == "none" and (guided or self.losses.reads_text)
+        """Whether any part of training may look at the windows' texts."""
+        return self.baseline == "none" and self.losses.reads_text(self.model)
+
+    @property
+    def reads_concepts(self) -> bool:
+        """Whether training looks at the sub-actions of the windows' labels."""
+        return self.baseline == "none" and self.losses.sub_action > 0
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
         if self.baseline != "none":
             return self
-        guidance = self.model.guidance
         if self.probe.representation == "statistics":
             raise ValueError("probe.representation statistics belongs to baseline: statistics alone")
-        if self.reads_text and self.text.source == "none":
+        self.check_primary(self.probe.representation)
+        if (self.reads_text or self.reads_concepts) and self.text.source == "none":
             raise ValueError("guidance or a text loss is on, but text.source is none: set it to label")
-        if self.losses.consistency and guidance.attention == "none":
-            raise ValueError(
-                "losses.consistency compares both paths: set model.guidance.attention to one_way or two_way"
-            )
-        if guidance.attention == "two_way" and guidance.merge == "contrast" and not self.losses.info_nce:
-            raise ValueError(
-                "model.guidance.merge contrast trains through losses.info_nce alone: set it above 0"
-            )
+        if self.reads_concepts and self.text.control == "constant":
+            raise ValueError("text.control constant has no sub-actions: set losses.sub_action to 0")
+        self.losses.check(self.model)
         return self
+
+    def check_primary(self, representation: str) -> None:
+        """Raise ValueError if the model has no such representation."""
+        if self.baseline == "none" and representation == "histogram" and self.model.quantizer == "none":
+            raise ValueError("quantizer none has no histogram of codes: make tokens the primary one")
 
     def cell(self, seed: int, fold: int, representation: Representation) -> "RunConfig":
         """This config at one seed and one fold, with that primary representation."""
@@ -143,22 +140,33 @@ class RunConfig(Frozen):
 
     def unused(self) -> set[str]:
         """Dotted names of the settings that this config never reads; they leave the signature."""
-        guidance, out = self.model.guidance, set()
+        model, losses, guidance = self.model, self.losses, self.model.guidance
+        out: set[str] = set()
         if self.baseline == "statistics":
             out |= {"model", "losses", "text", "train", "seed", "probe.representation"}
         if not self.reads_text:
-            out.add("text")
+            out |= {"text.form", "text.tokens"} if self.reads_concepts else {"text"}
         if guidance.attention == "none":
-            out |= {f"model.guidance.{name}" for name in ("merge", "into", "text_dropout")}
+            out |= {f"model.guidance.{name}" for name in type(guidance).model_fields if name != "attention"}
         if guidance.attention == "one_way":
             out.add("model.guidance.merge")
-        if not self.losses.consistency or "z" not in guidance.into:
+        if not losses.text_recon:
+            out.add("losses.text_recon_level")
+        if not losses.sub_action:
+            out.add("losses.sub_action_target")
+        if model.quantizer not in LEARNS:
+            out.add("model.codebook_weight")
+        if model.quantizer not in DISTRIBUTES:
+            out |= {"model.entropy_weight", "model.entropy_gamma"}
+        if model.quantizer == "none":
+            out.add("model.codes")
+        if not losses.consistency or "z" not in guidance.into:
             out.add("losses.consistency_temperature")
         if self.text.control == "constant":
             out.add("text.form")
-        if guidance.attention == "none" and not self.losses.info_nce:
+        if guidance.attention == "none" and not losses.contrasts and not model.text_codes:
             out.add("text.tokens")
-        if not self.model.entropy_weight:
+        if not model.entropy_weight:
             out.add("model.entropy_gamma")
         if self.data.split == "official":
             out |= {"data.folds"}

@@ -27,17 +27,20 @@ def reconstruction(
     figure = Figure(figsize=(3.2 * len(first), 2.6), layout="constrained")
     axes = figure.subplots(1, len(first), squeeze=False)[0]
     for ax, w in zip(axes, first, strict=True):
-        series = model.to_series(x_WMT[w : w + 1])
-        out = model.core(series)
-        m = int(series.std(-1).argmax())
-        steps = series.shape[1]
-        ax.plot(series[m].cpu(), color="0.3", lw=1.2, label="series")
-        ax.plot(out.x_hat[m].cpu(), color="C0", lw=1.2, label="reconstruction")
-        for k, shape_S in enumerate(out.s_hat[m].cpu()):
-            t, length = float(out.attributes.t[m, k]), float(out.attributes.l[m, k])
+        x_1MT = x_WMT[w : w + 1]
+        series = model.to_series(x_1MT)
+        out = model.reconstruct(x_1MT, model.tokenize(x_1MT))
+        b, a = divmod(int(series.std(-1).argmax()), series.shape[1])
+        steps = series.shape[2]
+        ax.plot(series[b, a].cpu(), color="0.3", lw=1.2, label="series")
+        ax.plot(out.x_hat[b, a].cpu(), color="C0", lw=1.2, label="reconstruction")
+        for k, shape_S in enumerate(out.s_hat[b, :, a].cpu()):
+            t, length = float(out.attributes.t[b, k]), float(out.attributes.l[b, k])
             at = np.linspace(t, min(1.0, t + length), len(shape_S)) * (steps - 1)
             ax.plot(at, shape_S, color="C1", lw=0.7, alpha=0.5, label="shapes" if k == 0 else None)
-        ax.set_title(f"{classes[label[w]]}, {channels[m]}", fontsize=8)
+        one_each = len(series) * series.shape[1] == len(channels)
+        name = channels[b + a] if one_each else "channels end to end"
+        ax.set_title(f"{classes[label[w]]}, {name}", fontsize=8)
         ax.tick_params(labelsize=7)
     axes[0].legend(fontsize=6)
     figure.savefig(path, dpi=110)

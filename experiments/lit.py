@@ -19,7 +19,9 @@ from torch import Tensor
 
 from experiments.captions import Assignment
 from experiments.config import RunConfig
-from model.guided import Batch, GuidedVQShape
+from model.batch import Batch
+from model.concepts import ConceptTable
+from model.guided import GuidedVQShape
 from model.streams import generator, stream
 from model.text import TextTable
 
@@ -38,8 +40,10 @@ class TrainingSet:
         self.steps = math.ceil(len(x_WMT) / config.train.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Everything random is drawn and moved to the device once: no step waits for a copy."""
         seed, model = self.config.seed, self.config.model
         device, windows = self.x.device, len(self.x)
+        streams = model.streams(self.x.shape[1])
         order = torch.randperm(windows, generator=generator(seed, epoch, "order"))
         sees = torch.rand(windows, generator=generator(seed, epoch, "sees_text"))
         sees = sees >= model.guidance.text_dropout
@@ -47,19 +51,13 @@ class TrainingSet:
         if self.text is not None:
             text = torch.from_numpy(self.text.draw(np.random.default_rng(stream(seed, epoch, "text"))))
         hidden = int(model.mask_frac * model.patches)
-        masks = generator(seed, epoch, "masks")
-        for rows in order.split(self.config.train.batch_size):
-            series = len(rows) * self.x.shape[1]
-            keep = torch.rand(series, model.patches, generator=masks).argsort(-1)[:, hidden:]
-            at = rows.to(device)
-            yield Batch(
-                self.x[at],
-                self.label[at],
-                keep.to(device),
-                text[rows].to(device),
-                self.group[at],
-                sees[rows].to(device),
-            )
+        masks = torch.rand(windows * streams, model.patches, generator=generator(seed, epoch, "masks"))
+        keep = masks.argsort(-1)[:, hidden:].unflatten(0, (windows, streams)).to(device)
+        order, sees, text = order.to(device), sees[order].to(device), text[order].to(device)
+        size = self.config.train.batch_size
+        parts = (part.split(size) for part in (order, keep, text, sees))
+        for at, keep_WSP, text_W, sees_W in zip(*parts, strict=True):
+            yield Batch(self.x[at], self.label[at], keep_WSP.flatten(0, 1), text_W, self.group[at], sees_W)
 
 
 class EpochBatches:
@@ -84,10 +82,12 @@ class Lit(pl.LightningModule):
         model: GuidedVQShape,
         data: TrainingSet,
         table: TextTable | None,
+        concepts: ConceptTable | None,
         after_epoch: Callable[[int, dict[str, float]], None],
     ) -> None:
         super().__init__()
-        self.config, self.model, self.data, self.table = config, model, data, table
+        self.config, self.model, self.data = config, model, data
+        self.table, self.concepts = table, concepts
         self.after_epoch = after_epoch
         self.sums: dict[str, Tensor] = {}
         self.first_step_at = self.last_step_at = 0.0
@@ -109,7 +109,7 @@ class Lit(pl.LightningModule):
         torch.manual_seed(stream(self.config.seed, self.current_epoch, "dropout"))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses = self.model.losses(batch, self.table)
+        losses = self.model.losses(batch, self.table, self.concepts)
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0) + len(batch.x) * value.detach()
         return losses["total"]

@@ -1,4 +1,4 @@
-"""Probes on frozen series-only representations, and every number that a trial reports.
+"""Series-only representations of windows, and the numbers that a trial reports beside the probe's.
 
 W windows, F features, N codes. docs/metrics.md has a line for each name.
 """
@@ -7,112 +7,82 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.linear_model import RidgeClassifier
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.metrics import confusion_matrix, f1_score
+from torch.nn.functional import mse_loss
 
 from model.guided import GuidedVQShape
+from model.representations import Tokens
 
 BATCH = 128  # windows a pass; evaluation is per series, so the size changes no number's meaning
 
 
 class Encoded(NamedTuple):
-    """features: {representation: (W, F)}; code (W, M x K) numbers; mean errors per sample of standardised
-    series: of the series, of its shapes, and of the series with its codes shuffled among all tokens."""
+    """features: {representation: (W, F)}; code (W, B/W x K) numbers, None without a codebook; the tokens that
+    they are read from, a pass at a time."""
 
     features: dict[str, np.ndarray]
-    code: np.ndarray
+    code: np.ndarray | None
+    tokens: list[Tokens]
+
+
+@torch.no_grad()
+def encode(model: GuidedVQShape, x_WMT: torch.Tensor) -> Encoded:
+    """The series-only path over raw windows, in evaluation mode; no decoder runs."""
+    model.eval()
+    features: dict[str, list[np.ndarray]] = {}
+    tokens, codes = [], []
+    for x in x_WMT.split(BATCH):
+        tokens.append(model.tokenize(x))
+        for name, value in model.features(x, tokens[-1]).items():
+            features.setdefault(name, []).append(value.cpu().numpy())
+        code = tokens[-1].quantized.code
+        if code is not None:
+            codes.append(code.reshape(len(x), -1).cpu().numpy())
+    joined = {name: np.concatenate(parts) for name, parts in features.items()}
+    return Encoded(joined, np.concatenate(codes) if codes else None, tokens)
+
+
+@torch.no_grad()
+def series_mse(model: GuidedVQShape, x_WMT: torch.Tensor, tokens: list[Tokens]) -> float:
+    """Mean squared error of standardised series rebuilt from `encode`'s tokens; no shape is decoded."""
+    model.eval()
+    total = 0.0
+    for x, (a, q) in zip(x_WMT.split(BATCH), tokens, strict=True):
+        series = model.to_series(x)
+        total += len(x) * float(mse_loss(model.core.decode_series(series, a._replace(z=q.z)), series))
+    return total / len(x_WMT)
+
+
+class Errors(NamedTuple):
+    """Mean squared errors per sample of standardised series: of the series, of its shapes, and of the series
+    with its codes shuffled among a pass's tokens."""
+
     series_mse: float
     shape_mse: float
     series_mse_shuffled_codes: float
 
 
 @torch.no_grad()
-def encode(model: GuidedVQShape, x_WMT: torch.Tensor) -> Encoded:
-    """The series-only path over raw windows, in evaluation mode."""
+def errors(model: GuidedVQShape, x_WMT: torch.Tensor, tokens: list[Tokens]) -> Errors:
+    """Everything that the decoders make of `encode`'s tokens."""
     model.eval()
-    shuffle = torch.Generator().manual_seed(0)
-    features: dict[str, list[np.ndarray]] = {}
-    codes, sums = [], np.zeros(3)
-    for x in x_WMT.split(BATCH):
-        representations, out = model.represent(x)
-        for name, value in representations.items():
-            features.setdefault(name, []).append(value.cpu().numpy())
-        codes.append(out.code.reshape(len(x), -1).cpu().numpy())
-        series, a = model.to_series(x), out.attributes
-        order = torch.randperm(out.code.numel(), generator=shuffle).to(x.device)
-        shuffled = model.core.codebook.embedding(out.code.flatten()[order].view_as(out.code))
-        x_shuffled = model.core.decode_series(series, a._replace(z=shuffled))
-        errors = (
-            torch.nn.functional.mse_loss(out.x_hat, series),
-            torch.nn.functional.mse_loss(out.s_hat, model.core.true_shapes(series, a)),
-            torch.nn.functional.mse_loss(x_shuffled, series),
+    shuffle, sums = torch.Generator().manual_seed(0), np.zeros(3)
+    for x, found in zip(x_WMT.split(BATCH), tokens, strict=True):
+        series, out = model.to_series(x), model.reconstruct(x, found)
+        a = out.attributes
+        order = torch.randperm(a.z.shape[0] * a.z.shape[1], generator=shuffle).to(x.device)
+        x_shuffled = model.core.decode_series(series, a._replace(z=a.z.flatten(0, 1)[order].view_as(a.z)))
+        means = (
+            mse_loss(out.x_hat, series),
+            mse_loss(out.s_hat, model.core.true_shapes(series, a)),
+            mse_loss(x_shuffled, series),
         )
-        sums += len(x) * np.array([float(e) for e in errors])
-    means = sums / len(x_WMT)
-    return Encoded({k: np.concatenate(v) for k, v in features.items()}, np.concatenate(codes), *means)
-
-
-class Probe(NamedTuple):
-    """A ridge classifier with its penalty, and macro-F1 on validation."""
-
-    penalty: float
-    val_macro_f1: float
-
-
-def ridge(penalty: float, x_WF: np.ndarray, y_W: np.ndarray) -> RidgeClassifier:
-    """Features standardised by what the probe is fitted on, then ridge regression on +-1 targets."""
-    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty)).fit(x_WF, y_W)
+        sums += len(x) * np.array([float(mean) for mean in means])
+    return Errors(*(sums / len(x_WMT)).tolist())
 
 
 def macro_f1(y: np.ndarray, predicted: np.ndarray, classes: int) -> float:
     return float(f1_score(y, predicted, labels=range(classes), average="macro", zero_division=0))
-
-
-def tune(
-    x_train: np.ndarray,
-    y_train: np.ndarray,
-    x_val: np.ndarray,
-    y_val: np.ndarray,
-    penalties: tuple[float, ...],
-    classes: int,
-) -> Probe:
-    """The penalty with the best macro-F1 on validation; among equals the largest."""
-    tried = [Probe(p, macro_f1(y_val, ridge(p, x_train, y_train).predict(x_val), classes)) for p in penalties]
-    return max(tried, key=lambda probe: (probe.val_macro_f1, probe.penalty))
-
-
-class Tested(NamedTuple):
-    """Flat metrics of one representation, and the test windows' predicted classes."""
-
-    metrics: dict[str, float]
-    predicted: np.ndarray
-
-
-def test(
-    x: tuple[np.ndarray, np.ndarray, np.ndarray],
-    y: tuple[np.ndarray, np.ndarray, np.ndarray],
-    penalties: tuple[float, ...],
-    classes: int,
-) -> Tested:
-    """Tune on validation, fit again on training and validation together, then read the test split once.
-
-    `x` and `y` are (train, val, test).
-    """
-    probe = tune(x[0], y[0], x[1], y[1], penalties, classes)
-    fitted = ridge(probe.penalty, np.concatenate(x[:2]), np.concatenate(y[:2]))
-    predicted = fitted.predict(x[2])
-    return Tested(
-        {
-            "val/macro_f1": probe.val_macro_f1,
-            "val/penalty": probe.penalty,
-            "test/macro_f1": macro_f1(y[2], predicted, classes),
-            "test/accuracy": float(accuracy_score(y[2], predicted)),
-            "test/balanced_accuracy": float(balanced_accuracy_score(y[2], predicted)),
-        },
-        predicted,
-    )
 
 
 def per_class(y: np.ndarray, predicted: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
@@ -131,14 +101,13 @@ def confusion(y: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[i
     return confusion_matrix(y, predicted, labels=range(classes)).tolist()
 
 
-def codes(model: GuidedVQShape) -> np.ndarray:
-    """The codebook (N, C)."""
-    return model.core.codebook.embedding.weight.detach().cpu().numpy()
-
-
-def code_health(code: np.ndarray, codes_NC: np.ndarray) -> dict[str, float]:
-    """Use of the codebook on the windows given. A duplicate is a code nearer to another than a tenth of
-    the codes' mean distance."""
+def code_health(model: GuidedVQShape, code: np.ndarray | None) -> dict[str, float]:
+    """Use of the codebook on the windows given; nothing without one. A duplicate is a code nearer to another
+    than a tenth of the codes' mean distance."""
+    book = model.core.codebook.codes()
+    if code is None or book is None:
+        return {}
+    codes_NC = book.detach().cpu().numpy()
     counts = np.bincount(code.ravel(), minlength=len(codes_NC))
     p = counts / counts.sum()
     used = p[p > 0]

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from experiments import captions, data, encoder
+from experiments import data, encoder
 from experiments.config import Representation, RunConfig, TextConfig
 from experiments.identity import FileDigests, canonical, digest, signature
 from experiments.ledger import Store
@@ -23,6 +23,7 @@ from experiments.settings import (
     resolve,
     settings,
 )
+from experiments.words import read_words
 from experiments.yamlfile import Document, FileError, Keys, nearest, read
 
 WORDS = ("base", "set", "variants", "grid", "exclude", "seeds", "folds", "reference", "contrasts", "primary")
@@ -65,7 +66,7 @@ class _Planner:
     def __init__(self, document: Document, store: Store) -> None:
         self.document, self.data = document, document.data
         self.files = FileDigests(store.cache)
-        self.known: dict[tuple[str, TextConfig | None], dict[str, str | None]] = {}
+        self.known: dict[tuple[str, tuple[TextConfig, bool] | None], dict[str, str | None]] = {}
 
     def sweep(self, name: str) -> Sweep:
         seeds, folds, primary = self.numbers("seeds"), self.numbers("folds"), self.primary()
@@ -75,7 +76,7 @@ class _Planner:
         points, excluded = self.points(base, own)
         each = len(seeds) * len(folds)
         self.limit(len(points) * each, "seeds" if len(seeds) > len(folds) else "folds")
-        rows = self.rows(base | own, points, common)
+        rows = self.rows(base | own, points, common, primary)
         if max(folds) > common.data.last_fold:
             message = f"fold {max(folds)} is asked for, but the data's last one is {common.data.last_fold}"
             raise self.error("folds", message)
@@ -160,12 +161,19 @@ class _Planner:
             raise self.error("exclude", "nothing is left to run")
         return out, total - len(out)
 
-    def rows(self, base: Layer, points: list[Point], common: RunConfig) -> list[tuple[Row, RunConfig]]:
+    def rows(
+        self, base: Layer, points: list[Point], common: RunConfig, primary: Representation
+    ) -> list[tuple[Row, RunConfig]]:
         """Rows and their configs; equal points of one variant are one row."""
+
+        def check(config: RunConfig) -> None:
+            data.check(config)
+            config.check_primary(primary)
+
         out: dict[tuple[str, str], tuple[Row, RunConfig]] = {}
         read = set()
         for point in points:
-            config = resolve([base, point.layer], self.document, point.at, data.check)
+            config = resolve([base, point.layer], self.document, point.at, check)
             for field in SHARED:
                 if getattr(config.data, field) != getattr(common.data, field):
                     where, name = point.layer[f"data.{field}"], f"data.{field}"
@@ -220,13 +228,13 @@ class _Planner:
 
     def digests(self, config: RunConfig) -> dict[str, str | None]:
         """What the config's names stand for: the raw data, the texts and the encoder's files."""
-        entry, text = data.DATASETS[config.data.name], config.text if config.reads_text else None
+        entry, reads = data.DATASETS[config.data.name], config.reads_text or config.reads_concepts
+        text = (config.text, config.reads_concepts) if reads else None
         if (entry.name, text) not in self.known:
             found: dict[str, str | None] = {"text": None, "encoder": None}
             found["data"] = data.data_digest(self.files.of(entry.files()))
             if text:
-                found["encoder"] = self.files.of(encoder.files(text.encoder))
-                path = captions.bank_path(entry.name)
-                found["text"] = digest(captions.class_texts(path, text, entry.classes))
+                found["encoder"] = self.files.of(encoder.files(config.text.encoder))
+                found["text"] = read_words(config).digest
             self.known[entry.name, text] = found
         return self.known[entry.name, text]

@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from experiments import captions, data, metrics
+from experiments import captions, data, metrics, probe
 from experiments.config import RunConfig
 from experiments.encoder import TextCache
 from experiments.execute import Job
-from experiments.identity import digest
 from experiments.ledger import Store
 from experiments.lit import Lit, TrainingSet, fit
-from model.guided import GuidedVQShape, Sizes
+from experiments.words import planned_words
+from model.batch import Sizes
+from model.concepts import ConceptTable
+from model.guided import GuidedVQShape
 from model.streams import stream
 from model.text import TextTable
 
@@ -43,16 +45,6 @@ class Clock:
         }
 
 
-def class_texts(config: RunConfig, digests: dict[str, str | None]) -> list[list[str]]:
-    """The texts of each class; raises ValueError if the bank is no longer the one that was planned."""
-    classes = data.DATASETS[config.data.name].classes
-    path = captions.bank_path(config.data.name)
-    per_class = captions.class_texts(path, config.text, classes)
-    if digest(per_class) != digests["text"]:
-        raise ValueError(f"{path.name} changed after this sweep was planned; run the command again")
-    return per_class
-
-
 class Trained(NamedTuple):
     """The chosen epoch's model, on `device`."""
 
@@ -69,39 +61,25 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
         return torch.tensor(x, device=job.device)
 
     (train_x, train_y), (val_x, val_y), _ = (loaded.side(rows) for rows in loaded.split)
-    table, assignment = text_table(config, job, train_y)
-    sizes = Sizes(
-        length=train_x.shape[2],
-        channels=train_x.shape[1],
-        classes=len(loaded.entry.classes),
-        text_width=0 if table is None else table.tokens.shape[-1],
-    )
-    queries = None if config.text.tokens == "native" else config.text.tokens
-    model = GuidedVQShape(config.model, config.losses, sizes, queries, config.seed)
-    offset, scale = train_x.mean((0, 2))[:, None], train_x.std((0, 2))[:, None] + 1e-8
-    model.standardize(torch.tensor(offset), torch.tensor(scale))
-    model.to(job.device)
-    x_WMT = tensor(train_x)
+    text, classes = read_text(config, job, train_y), len(loaded.entry.classes)
+    model = build(config, train_x, train_y, classes, text.width).to(job.device)
+    x_WMT, val_x_WMT = tensor(train_x), tensor(val_x)
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": config.train.epochs - 1, "state": None}
     metrics_file = (folder / "metrics.jsonl").open("w", buffering=1)
 
     def validate(epoch: int) -> dict[str, float]:
-        encoded = [metrics.encode(model, x) for x in (x_WMT, tensor(val_x))]
-        name = config.probe.representation
-        probe = metrics.tune(
-            encoded[0].features[name], train_y, encoded[1].features[name], val_y,
-            config.probe.penalties, sizes.classes,
-        )  # fmt: skip
-        key = (probe.val_macro_f1, -encoded[1].series_mse)
+        encoded = [metrics.encode(model, x) for x in (x_WMT, val_x_WMT)]
+        series_mse = metrics.series_mse(model, val_x_WMT, encoded[1].tokens)
+        x = [probe.blocks(e.features)[config.probe.representation] for e in encoded]
+        tuned = probe.tune(x[0], train_y, x[1], val_y, config.probe.penalties, classes)
+        key = (tuned.val_macro_f1, -series_mse)
         if config.train.select == "validation" and key > best["key"]:
             state = {k: v.detach().clone() for k, v in model.state_dict().items()}
             best.update(key=key, epoch=epoch, state=state)
-        used = metrics.code_health(encoded[1].code, metrics.codes(model))
-        return {
-            "val/macro_f1": probe.val_macro_f1,
-            "val/series_mse": encoded[1].series_mse,
-            "val/perplexity": used["codes/perplexity"],
-        }
+        found = {"val/macro_f1": tuned.val_macro_f1, "val/series_mse": series_mse}
+        if health := metrics.code_health(model, encoded[1].code):
+            found["val/perplexity"] = health["codes/perplexity"]
+        return found
 
     def after_epoch(epoch: int, means: dict[str, float]) -> None:
         started = time.time()
@@ -113,7 +91,8 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
         metrics_file.write(json.dumps(line) + "\n")
         clock.evaluation(started)
 
-    module = Lit(config, model, TrainingSet(config, x_WMT, tensor(train_y), assignment), table, after_epoch)
+    training = TrainingSet(config, x_WMT, tensor(train_y), text.assignment)
+    module = Lit(config, model, training, text.table, text.concepts, after_epoch)
     with metrics_file:
         try:
             fit(module, job.device)
@@ -129,6 +108,19 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
     return Trained(model.eval(), best["epoch"], tensor)
 
 
+def build(
+    config: RunConfig, x_WMT: np.ndarray, label_W: np.ndarray, classes: int, text_width: int
+) -> GuidedVQShape:
+    """The untrained model, on the CPU, standardised by its training windows."""
+    sizes = Sizes(x_WMT.shape[2], x_WMT.shape[1], classes, text_width)
+    queries = None if config.text.tokens == "native" else config.text.tokens
+    model = GuidedVQShape(config.model, config.losses, sizes, queries, config.seed)
+    offset, scale = x_WMT.mean((0, 2))[:, None], x_WMT.std((0, 2))[:, None] + 1e-8
+    model.standardize(torch.tensor(offset), torch.tensor(scale))
+    model.weigh(torch.tensor(label_W))
+    return model
+
+
 @torch.no_grad()
 def finite(model: GuidedVQShape, x_WMT: torch.Tensor) -> bool:
     """Whether the model still gives numbers. NaN breaks what meets it first, an index or a probe, which then
@@ -137,18 +129,41 @@ def finite(model: GuidedVQShape, x_WMT: torch.Tensor) -> bool:
     return all(bool(value.isfinite().all()) for value in model.core.attr_decoder(h))
 
 
-def text_table(
-    config: RunConfig, job: Job, label: np.ndarray
-) -> tuple[TextTable | None, captions.Assignment | None]:
-    """The trial's encoded texts, padded to the longest, and who sees which."""
-    if not config.reads_text:
-        return None, None
-    per_class = class_texts(config, job.digests)
+class Text(NamedTuple):
+    """A trial's encoded texts and concepts, and which training window sees which; None where unread."""
+
+    table: TextTable | None
+    concepts: ConceptTable | None
+    assignment: captions.Assignment | None
+
+    @property
+    def width(self) -> int:
+        """Of the encoder; 0 without text."""
+        if self.table is not None:
+            return self.table.tokens.shape[-1]
+        return 0 if self.concepts is None else self.concepts.vectors.shape[-1]
+
+
+def read_text(config: RunConfig, job: Job, label: np.ndarray) -> Text:
+    """Raises ValueError if the bank is no longer the one that was planned."""
+    if not (config.reads_text or config.reads_concepts):
+        return Text(None, None, None)
+    words = planned_words(config, job.digests["text"])
     rng = np.random.default_rng(stream(config.seed, "text_control"))
-    assignment = captions.assign(per_class, config.text, label, rng)
+    assignment = captions.assign(words.per_class, config.text, label, rng)
     cache = TextCache(Store(Path(job.store)).cache, config.text.encoder, str(job.digests["encoder"]))
-    tokens = [torch.from_numpy(t) for t in cache.get(assignment.texts)]
-    padded = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
-    lengths = torch.tensor([len(t) for t in tokens])
-    real = torch.arange(padded.shape[1])[None] < lengths[:, None]
-    return TextTable.from_tokens(padded, real).to(job.device), assignment
+
+    def embed(texts: list[str]) -> list[torch.Tensor]:
+        return [torch.from_numpy(tokens) for tokens in cache.get(texts)]
+
+    table, concepts = None, None
+    if config.reads_text:
+        tokens = embed(assignment.texts)
+        padded = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
+        lengths = torch.tensor([len(t) for t in tokens])
+        real = torch.arange(padded.shape[1])[None] < lengths[:, None]
+        table = TextTable.from_tokens(padded, real).to(job.device)
+    if words.concepts is not None:
+        phrases = [phrase for group in words.concepts.phrases for phrase in group]
+        concepts = ConceptTable.from_tokens(embed(phrases), words.concepts.concept).to(job.device)
+    return Text(table, concepts, assignment)

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from experiments import baselines, data, figures, metrics
+from experiments import baselines, data, figures, metrics, probe
 from experiments.config import RunConfig
 from experiments.encoder import TextCache
 from experiments.execute import Job
 from experiments.ledger import SCHEMA, Store, locked, write_json
-from experiments.train import Clock, Trained, class_texts, train
+from experiments.train import Clock, Trained, train
+from experiments.words import planned_words
 from model import checkpoint
 
 PINNED = ("lightning", "numpy", "scikit-learn", "scipy", "transformers")  # beside torch, what numbers hang on
@@ -40,8 +41,8 @@ def prepare(jobs: Iterable[Job]) -> None:
             continue
         seen.add(needs)
         data.load(config.data, str(job.digests["data"]), store.cache)
-        if config.reads_text:
-            wanted = [text for group in class_texts(config, job.digests) for text in group]
+        if config.reads_text or config.reads_concepts:
+            wanted = planned_words(config, job.digests["text"]).every()
             TextCache(store.cache, config.text.encoder, str(job.digests["encoder"])).get(wanted)
 
 
@@ -51,9 +52,10 @@ def run(jobs: list[Job]) -> None:
     folder = Store(Path(job.store)).trial(job.signature)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock", wait=True):
-        for name in ("result.json", "metrics.jsonl", "predictions.npz", "model.safetensors"):
+        for name in ("result.json", "metrics.jsonl", "predictions.npz"):
             (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / "figures", ignore_errors=True)
+        for name in ("figures", "model"):
+            shutil.rmtree(folder / name, ignore_errors=True)
         identity = {"signature": job.signature, "config": job.config, "digests": job.digests}
         write_json(folder / "config.json", identity)
         result: dict[str, Any] = {"schema": SCHEMA, **identity, "status": "done", "error": None}
@@ -109,28 +111,28 @@ def measure(config: RunConfig, job: Job, folder: Path, clock: Clock) -> dict[str
     sides = [loaded.side(rows) for rows in loaded.split]
     if config.baseline != "none":
         started = time.time()
-        computed = [baselines.BASELINES[config.baseline](np.asarray(x)) for x, _ in sides]
-        found = score(config, loaded, {config.baseline: computed}, config.baseline, folder)
+        compute = baselines.BASELINES[config.baseline]
+        computed: list[dict[str, np.ndarray]] = [{config.baseline: compute(np.asarray(x))} for x, _ in sides]
+        found = score(config, loaded, computed, config.baseline, folder)
         clock.evaluation(started)
         return {"data": loaded.describe(config.data), "best_epoch": None, **found}
     trained = train(config, job, loaded, folder, clock)
     started = time.time()
-    encoded = [metrics.encode(trained.model, trained.tensor(x)) for x, _ in sides]
-    names = encoded[0].features
-    features = {name: [e.features[name] for e in encoded] for name in names}
-    found = score(config, loaded, features, config.probe.representation, folder)
-    test = encoded[2]
+    x_WMT = [trained.tensor(x) for x, _ in sides]
+    encoded = [metrics.encode(trained.model, x) for x in x_WMT]
+    found = score(config, loaded, [e.features for e in encoded], config.probe.representation, folder)
+    test = metrics.errors(trained.model, x_WMT[2], encoded[2].tokens)
     found["metrics"] |= {
-        "val/series_mse": encoded[1].series_mse,
+        "val/series_mse": metrics.series_mse(trained.model, x_WMT[1], encoded[1].tokens),
         "test/series_mse": test.series_mse,
         "test/shape_mse": test.shape_mse,
         "test/series_mse_shuffled_codes": test.series_mse_shuffled_codes,
-        **metrics.code_health(test.code, metrics.codes(trained.model)),
+        **metrics.code_health(trained.model, encoded[2].code),
     }
     if config.figures:
-        draw(config, loaded, trained, sides[2], test.code, folder / "figures")
+        draw(config, loaded, trained, sides[2], encoded[2].code, folder / "figures")
     clock.evaluation(started)
-    checkpoint.save(trained.model, folder / "model.safetensors")
+    checkpoint.save_pretrained(trained.model, folder / "model")
     parameters = sum(p.numel() for p in trained.model.parameters())
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cost: dict[str, float] = {"parameters": parameters, "peak_memory_mb": peak_kb / 1024}
@@ -140,14 +142,16 @@ def measure(config: RunConfig, job: Job, folder: Path, clock: Clock) -> dict[str
 
 
 def score(
-    config: RunConfig, loaded: data.Loaded, features: dict[str, list[np.ndarray]], primary: str, folder: Path
+    config: RunConfig, loaded: data.Loaded, features: list[dict[str, np.ndarray]], primary: str, folder: Path
 ) -> dict[str, Any]:
     """Probe every representation; the primary one's numbers carry no representation in their names."""
     classes = loaded.entry.classes
     labels = [np.asarray(loaded.windows.label[rows]) for rows in loaded.split]
     out: dict[str, Any] = {"metrics": {}}
-    for name, (train_x, val_x, test_x) in features.items():
-        tested = metrics.test(
+    sides = [probe.blocks(side) for side in features]
+    for name in sides[0]:
+        train_x, val_x, test_x = (side[name] for side in sides)
+        tested = probe.test(
             (train_x, val_x, test_x), (labels[0], labels[1], labels[2]), config.probe.penalties, len(classes)
         )
         for key, value in tested.metrics.items():
@@ -176,7 +180,7 @@ def draw(
     loaded: data.Loaded,
     trained: Trained,
     test: tuple[np.ndarray, np.ndarray],
-    code: np.ndarray,
+    code: np.ndarray | None,
     folder: Path,
 ) -> None:
     folder.mkdir(exist_ok=True)
@@ -185,4 +189,5 @@ def draw(
     figures.reconstruction(
         trained.model, x, test[1], entry.classes, entry.channels, folder / "reconstruction.png"
     )
-    figures.code_usage(code, test[1], entry.classes, config.model.codes, folder / "code_usage.png")
+    if code is not None:
+        figures.code_usage(code, test[1], entry.classes, config.model.codes, folder / "code_usage.png")

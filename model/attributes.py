@@ -35,7 +35,7 @@ class Head(nn.Module):
 
 
 class AttributeDecoder(nn.Module):
-    """The heads. Each reads the series' tokens h, or the fused ones if its name is in `into`."""
+    """The heads: tokens to attributes."""
 
     def __init__(self, code_width: int, width: int, axes: int) -> None:
         super().__init__()
@@ -44,22 +44,36 @@ class AttributeDecoder(nn.Module):
         self.mu_head = Head(width, axes, width)
         self.sigma_head = Head(width, axes, width)
 
-    def forward(
-        self, h_BKD: Tensor, fused_BKD: Tensor | None = None, into: Collection[str] = ()
-    ) -> Attributes:
-        def read(name: str) -> Tensor:
-            return fused_BKD if fused_BKD is not None and name in into else h_BKD
+    def forward(self, h_BKD: Tensor) -> Attributes:
+        """Every head reads the series' tokens."""
+        t_BK1, l_BK1 = self.span(self.tl_mean_head(h_BKD))
+        sigma = nn.functional.softplus(self.sigma_head(h_BKD))
+        return Attributes(self.z_head(h_BKD), self.mu_head(h_BKD), sigma, t_BK1, l_BK1)
 
-        tl_BK2 = self.tl_mean_head(read("t"))
-        l_BK2 = tl_BK2 if read("l") is read("t") else self.tl_mean_head(read("l"))
+    def guided(
+        self, alone: Attributes, h_BKD: Tensor, fused_BKD: Tensor, into: Collection[str]
+    ) -> Attributes:
+        """`alone`, what the heads make of h, but the attributes in `into` read from the fused tokens.
+        l is measured from t on, so it moves with t even where it reads h."""
+        changed: dict[str, Tensor] = {}
+        if "z" in into:
+            changed["z"] = self.z_head(fused_BKD)
+        if "mu" in into:
+            changed["mu"] = self.mu_head(fused_BKD)
+        if "sigma" in into:
+            changed["sigma"] = nn.functional.softplus(self.sigma_head(fused_BKD))
+        if "t" in into or "l" in into:
+            fused_BK2 = self.tl_mean_head(fused_BKD)
+            alone_BK2 = fused_BK2 if "t" in into and "l" in into else self.tl_mean_head(h_BKD)
+            t_BK2, l_BK2 = (fused_BK2 if name in into else alone_BK2 for name in ("t", "l"))
+            changed["t"], changed["l"] = self.span(torch.cat([t_BK2[..., :1], l_BK2[..., 1:]], dim=-1))
+        return alone._replace(**changed)
+
+    @staticmethod
+    def span(tl_BK2: Tensor) -> tuple[Tensor, Tensor]:
+        """Start and length, each (B, K, 1), from the head's two numbers."""
         t_BK1 = tl_BK2[..., :1].sigmoid() * (1 - MIN_LENGTH)
-        return Attributes(
-            z=self.z_head(read("z")),
-            mu=self.mu_head(read("mu")),
-            sigma=nn.functional.softplus(self.sigma_head(read("sigma"))),
-            t=t_BK1,
-            l=l_BK2[..., 1:].sigmoid() * (1 - t_BK1) + MIN_LENGTH,
-        )
+        return t_BK1, tl_BK2[..., 1:].sigmoid() * (1 - t_BK1) + MIN_LENGTH
 
 
 class AttributeEncoder(nn.Module):

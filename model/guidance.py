@@ -1,13 +1,15 @@
-"""Where series and text meet: cross-attention between shape tokens h and text tokens g.
+"""Where series and text meet: cross-attention between series tokens h (or patches) and text tokens g.
 
-B series, K tokens, L text tokens, D width.
+B series, K series tokens (or P patches), L text tokens, R phrases, D width.
 
 one_way:  s = h + CA(query h; key, value g)
 two_way:  s as above and u = g + CA(query g; key, value h)
-    merge contrast: heads read s; u meets s in the contrastive loss alone
+    merge contrast: heads read s; u meets s in the contrastive losses alone
     merge mean:     u, brought to K tokens by learned queries, is averaged with s; heads read the mean
+With several layers, each reads what the one before it made of both sides.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -30,47 +32,62 @@ def attention(width: int, heads: int) -> nn.MultiheadAttention:
 class OneWay(nn.Module):
     """Series tokens query the text."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, layers: int) -> None:
         super().__init__()
-        self.text_to_series = attention(width, heads)
+        self.text_to_series = nn.ModuleList(attention(width, heads) for _ in range(layers))
 
-    def forward(self, h_BKD: Tensor, g_BLD: Tensor, real_BL: Tensor) -> Fused:
-        s = h_BKD + self.text_to_series(h_BKD, g_BLD, g_BLD, key_padding_mask=~real_BL, need_weights=False)[0]
+    def forward(self, h_BKD: Tensor, g_BLD: Tensor, real_BL: Tensor, keep_BK: Tensor | None = None) -> Fused:
+        """real_BL: true where g is no padding. keep_BK: which of all positions h holds (None: all)."""
+        s = h_BKD
+        for attend in self.text_to_series:
+            s = s + attend(s, g_BLD, g_BLD, key_padding_mask=~real_BL, need_weights=False)[0]
         return Fused(s, s, None)
+
+    def weights(self, h_BKD: Tensor, phrase_BRD: Tensor, real_BR: Tensor) -> Tensor:
+        """How the first layer, mean over its heads, spreads each token's attention over phrases (B, K, R)."""
+        attend = self.text_to_series[0]
+        return attend(h_BKD, phrase_BRD, phrase_BRD, key_padding_mask=~real_BR, need_weights=True)[1]
 
 
 class TwoWayContrast(OneWay):
-    """Text tokens query the series too; the two results meet in info_nce."""
+    """Text tokens query the series too; the two results meet in the contrastive losses."""
 
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__(width, heads)
-        self.series_to_text = attention(width, heads)
+    def __init__(self, width: int, heads: int, layers: int) -> None:
+        super().__init__(width, heads, layers)
+        self.series_to_text = nn.ModuleList(attention(width, heads) for _ in range(layers))
 
-    def forward(self, h_BKD: Tensor, g_BLD: Tensor, real_BL: Tensor) -> Fused:
-        s = super().forward(h_BKD, g_BLD, real_BL).s
-        u = g_BLD + self.series_to_text(g_BLD, h_BKD, h_BKD, need_weights=False)[0]
+    def forward(self, h_BKD: Tensor, g_BLD: Tensor, real_BL: Tensor, keep_BK: Tensor | None = None) -> Fused:
+        s, u = h_BKD, g_BLD
+        for to_series, to_text in zip(self.text_to_series, self.series_to_text, strict=True):
+            s, u = (
+                s + to_series(s, u, u, key_padding_mask=~real_BL, need_weights=False)[0],
+                u + to_text(u, s, s, need_weights=False)[0],
+            )
         return Fused(s, s, u)
 
 
 class TwoWayMean(TwoWayContrast):
     """The heads read the mean of both results."""
 
-    def __init__(self, width: int, heads: int, tokens: int) -> None:
-        super().__init__(width, heads)
-        self.queries = nn.Parameter(torch.randn(1, tokens, width) / width**0.5)
+    def __init__(self, width: int, heads: int, layers: int, positions: int) -> None:
+        super().__init__(width, heads, layers)
+        self.queries = nn.Parameter(torch.randn(1, positions, width) / width**0.5)
         self.gather = attention(width, heads)
 
-    def forward(self, h_BKD: Tensor, g_BLD: Tensor, real_BL: Tensor) -> Fused:
+    def forward(self, h_BKD: Tensor, g_BLD: Tensor, real_BL: Tensor, keep_BK: Tensor | None = None) -> Fused:
         _, s, u = super().forward(h_BKD, g_BLD, real_BL)
         assert u is not None
         query = self.queries.expand(len(u), -1, -1)
+        if keep_BK is not None:
+            query = query.gather(1, keep_BK.unsqueeze(-1).expand(-1, -1, query.shape[-1]))
         u_BKD = self.gather(query, u, u, key_padding_mask=~real_BL, need_weights=False)[0]
         return Fused((s + u_BKD) / 2, s, u)
 
 
-GUIDANCE = {
-    ("one_way", "contrast"): lambda width, heads, tokens: OneWay(width, heads),
-    ("one_way", "mean"): lambda width, heads, tokens: OneWay(width, heads),
-    ("two_way", "contrast"): lambda width, heads, tokens: TwoWayContrast(width, heads),
+# Builders take (width, heads, layers, positions); positions: how many series tokens or patches there are.
+GUIDANCE: dict[tuple[str, str], Callable[[int, int, int, int], OneWay]] = {
+    ("one_way", "contrast"): lambda width, heads, layers, positions: OneWay(width, heads, layers),
+    ("one_way", "mean"): lambda width, heads, layers, positions: OneWay(width, heads, layers),
+    ("two_way", "contrast"): lambda width, heads, layers, positions: TwoWayContrast(width, heads, layers),
     ("two_way", "mean"): TwoWayMean,
 }

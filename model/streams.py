@@ -24,3 +24,10 @@ def seeded(*names: object) -> Iterator[None]:
 def generator(*names: object) -> torch.Generator:
     """A CPU generator on its own stream."""
     return torch.Generator().manual_seed(stream(*names))
+
+
+@contextmanager
+def aside(device: torch.device) -> Iterator[None]:
+    """Random draws inside move nobody else's: the device's generator comes back as it was."""
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        yield

@@ -1,12 +1,14 @@
 """Frozen text embeddings to text tokens g.
 
-U distinct texts, L text tokens, E width of the frozen encoder, D width, W windows.
+U distinct texts, L text tokens, E width of the frozen encoder, D width, K shape tokens, C code width.
 """
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from model.attributes import Head
 
 
 class TextTable(NamedTuple):
@@ -49,3 +51,18 @@ class TextTokens(nn.Module):
         query = self.queries.expand(len(g_ULD), -1, -1)
         g_ULD = self.attend(query, g_ULD, g_ULD, key_padding_mask=~table.real, need_weights=False)[0]
         return g_ULD, torch.ones(g_ULD.shape[:2], dtype=torch.bool, device=g_ULD.device)
+
+
+class TextCodes(nn.Module):
+    """K learned queries attend to a text's tokens; each gives a z for the series' codebook."""
+
+    def __init__(self, tokens: int, width: int, heads: int, code_width: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(1, tokens, width) / width**0.5)
+        self.attend = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.z_head = Head(width, code_width, width)
+
+    def forward(self, g_ULD: Tensor, real_UL: Tensor) -> Tensor:
+        """z (U, K, C)."""
+        query = self.queries.expand(len(g_ULD), -1, -1)
+        return self.z_head(self.attend(query, g_ULD, g_ULD, key_padding_mask=~real_UL, need_weights=False)[0])

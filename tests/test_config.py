@@ -49,7 +49,10 @@ PAIRS: list[tuple[dict[str, Any], str]] = [
     ({"model": GUIDED, "text": {"source": "none"}}, "text.source is none: set it to label"),
     ({"losses": {"info_nce": 1}, "text": {"source": "none"}}, "text.source is none: set it to label"),
     ({"losses": {"consistency": 1}}, "set model.guidance.attention to one_way or two_way"),
-    ({"model": {"guidance": {"attention": "two_way", "merge": "contrast"}}}, "losses.info_nce alone"),
+    (
+        {"model": {"guidance": {"attention": "two_way", "merge": "contrast"}}},
+        "supcon or ce_guided_text alone",
+    ),
 ]
 
 
@@ -103,9 +106,9 @@ def test_the_last_fold_is_that_of_the_split() -> None:
 def test_a_length_that_the_model_can_not_cut_is_refused_with_numbers_that_work(name: str) -> None:
     config = ModelConfig.model_validate({name: 30})
     config.check_length(300)
-    with pytest.raises(ValueError, match=rf"model.{name} 30 does not divide a window of 200 samples; try \["):
+    with pytest.raises(ValueError, match=rf"model.{name} 30 does not divide a series of 200 samples; try \["):
         config.check_length(200)
-    with pytest.raises(ValueError, match="a window of 0 samples"):
+    with pytest.raises(ValueError, match="a series of 0 samples"):
         config.check_length(0)
 
 

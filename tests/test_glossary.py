@@ -7,18 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from experiments import captions, data, encoder, trial
+from experiments import data, encoder, trial
 from experiments.config import RunConfig
 from experiments.execute import Job
-from experiments.identity import FileDigests, digest
+from experiments.identity import FileDigests
 from experiments.ledger import Store
+from experiments.words import read_words
+from model.config import LossConfig
 
 GLOSSARY = (Path(__file__).parent.parent / "docs/metrics.md").read_text()
 ON_GPU_ONLY = {"cost/peak_gpu_memory_mb"}
 SMALL = {"patches": 5, "tokens": 5, "width": 16, "heads": 2, "codes": 8, "shape_length": 16}
 EVERYTHING = {
-    "model": {**SMALL, "guidance": {"attention": "two_way"}},
-    "losses": {"info_nce": 0.1, "consistency": 0.1, "text_recon": 0.1, "ce_series": 0.1},
+    "model": {
+        **SMALL,
+        "keep_scale": True,
+        "text_codes": True,
+        "sub_actions": "head",
+        "guidance": {"attention": "two_way"},
+    },
+    "losses": {name: 0.1 for name, field in LossConfig.model_fields.items() if field.default == 0.0},
     "train": {"epochs": 1},
 }
 
@@ -35,10 +43,9 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {"final": set(), "epoch": set(), "cost": set()}
     for i, settings in enumerate((EVERYTHING, {"baseline": "statistics"})):
         config = RunConfig.model_validate(settings)
-        texts = captions.class_texts(captions.bank_path(entry.name), config.text, entry.classes)
         digests = {
             "data": data.data_digest(files.of(entry.files())),
-            "text": digest(texts),
+            "text": read_words(config).digest,
             "encoder": files.of(encoder.files("minilm")),
         }
         signature = f"{i:016x}"
@@ -47,7 +54,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         result = store.result(signature)
         assert result is not None and result["status"] == "done", result
         found["final"] |= {
-            re.sub("/(tokens|histogram|statistics)/", "/<representation>/", k) for k in result["metrics"]
+            re.sub("/(tokens|tokens_ze|histogram|statistics)/", "/<representation>/", k)
+            for k in result["metrics"]
         }
         found["cost"] |= {f"cost/{name}" for name in result["cost"]}
         curves = store.trial(signature) / "metrics.jsonl"

@@ -7,12 +7,13 @@ import pytest
 from pydantic import BaseModel
 
 from experiments import captions
-from experiments.config import ProbeConfig, RunConfig, TrainConfig, added, inert
+from experiments.config import ProbeConfig, RunConfig, TrainConfig
 from experiments.identity import FileDigests, canonical, digest, flat, signature
 from experiments.ledger import Store
 from experiments.settings import NAMES, inside, setting, submodel
 from experiments.sweep import load
 from experiments.yamlfile import Document
+from model.config import added, inert
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "signatures.json").read_text())
 DIGESTS: dict[str, str | None] = {"data": "d" * 64, "text": "7" * 64, "encoder": "e" * 64}
@@ -32,6 +33,11 @@ CONTEXTS = {
     "text to rebuild": RunConfig.model_validate({"losses": {"text_recon": 0.1}}),
     "no entropy": RunConfig.model_validate({"model": {"entropy_weight": 0}}),
     "statistics": RunConfig.model_validate({"baseline": "statistics"}),
+    "sub-actions alone": RunConfig.model_validate(
+        {"model": {"sub_actions": "decoder"}, "losses": {"sub_action": 0.1}}
+    ),
+    "unquantised": RunConfig.model_validate({"model": {"quantizer": "none"}}),
+    "grid of codes": RunConfig.model_validate({"model": {"quantizer": "fsq"}}),
 }
 ONLY_LEVEL = object()  # a Literal with one level: nothing to perturb yet
 ALTERNATIVES: dict[str, Any] = {
@@ -64,9 +70,16 @@ ALTERNATIVES: dict[str, Any] = {
     "model.entropy_weight": 0.2,
     "model.entropy_gamma": 0.5,
     "model.normalize": "instance",
-    "model.channels": ONLY_LEVEL,
+    "model.channels": "joint",
+    "model.keep_scale": True,
+    "model.quantizer": "ema",
+    "model.text_codes": True,
+    "model.sub_actions": "head",
     "model.guidance.attention": "one_way",
     "model.guidance.merge": "contrast",
+    "model.guidance.at": "patches",
+    "model.guidance.layers": 2,
+    "model.guidance.heads": 2,
     "model.guidance.into": ["z", "mu"],
     "model.guidance.text_dropout": 0.0,
     "losses.series": 2.0,
@@ -77,7 +90,15 @@ ALTERNATIVES: dict[str, Any] = {
     "losses.consistency": 2.0,
     "losses.consistency_temperature": 2.0,
     "losses.text_recon": 2.0,
+    "losses.text_recon_level": "guided",
+    "losses.text_vq": 2.0,
+    "losses.series_from_text": 2.0,
+    "losses.supcon": 2.0,
     "losses.ce_series": 2.0,
+    "losses.ce_guided_series": 2.0,
+    "losses.ce_guided_text": 2.0,
+    "losses.sub_action": 2.0,
+    "losses.sub_action_target": "attention",
     "train.epochs": 5,
     "train.batch_size": 8,
     "train.lr": 0.01,
@@ -85,6 +106,7 @@ ALTERNATIVES: dict[str, Any] = {
     "train.warmup_frac": 0.0,
     "train.weight_decay": 0.0,
     "train.clip": 5.0,
+    "train.precision": "bfloat16",
     "train.select": "validation",
     "train.validate_every": 2,
     "probe.representation": "histogram",

@@ -5,8 +5,9 @@ from itertools import product
 import pytest
 import torch
 
+from model.batch import Batch, Sizes
 from model.config import ATTRIBUTES, GuidanceConfig, LossConfig, ModelConfig
-from model.guided import Batch, GuidedVQShape, Sizes
+from model.guided import GuidedVQShape
 from model.text import TextTable, TextTokens
 from model.vqshape import VQShape
 
@@ -74,12 +75,12 @@ def test_the_series_only_heads_learn_where_no_window_sees_text(
 def test_no_text_reaches_the_series_only_path() -> None:
     model = build({"attention": "two_way"}, {"info_nce": 1, "text_recon": 1, "consistency": 1}).eval()
     x = batch().x
-    before, _ = model.represent(x)
+    before = model.features(x, model.tokenize(x))
     with torch.no_grad():
         for name, p in model.named_parameters():
             if not name.startswith("core."):
                 p.normal_()
-    after, _ = model.represent(x)
+    after = model.features(x, model.tokenize(x))
     for name in before:
         assert torch.equal(before[name], after[name])
 
@@ -93,7 +94,10 @@ def test_text_does_change_the_guided_path_and_only_for_windows_that_see_it() -> 
 
 
 def test_guidance_off_equals_the_class_without_guidance_bit_for_bit() -> None:
-    guided, core = build({"attention": "none"}), VQShape(ModelConfig(**SMALL, shape_length=16), 24, seed=0)
+    guided, core = (
+        build({"attention": "none"}),
+        VQShape(ModelConfig(**SMALL, shape_length=16), 24, axes=1, seed=0),
+    )
     b = batch()
     for step in range(3):
         losses = []
@@ -103,7 +107,7 @@ def test_guidance_off_equals_the_class_without_guidance_bit_for_bit() -> None:
             if isinstance(module, GuidedVQShape):
                 found = module.losses(b, None)
             else:
-                x = b.x.flatten(0, 1)
+                x = b.x.flatten(0, 1).unsqueeze(1)
                 found = module.losses(x, module(x, b.keep))
                 found["total"] = torch.stack(
                     [w * found[k] for k, w in {"series": 1, "shape": 1, "vq": 1, "spread": 0.8}.items()]
@@ -131,14 +135,15 @@ def test_only_the_attributes_in_into_read_the_fused_tokens() -> None:
     model = build({"attention": "one_way"}).eval()
     heads = model.core.attr_decoder
     h, fused = torch.randn(2, 4, 16), torch.randn(2, 4, 16)
-    alone, every = heads(h), heads(h, fused, ATTRIBUTES)
+    alone = heads(h)
+    every = heads.guided(alone, h, fused, ATTRIBUTES)
     for name in ("z", "mu", "sigma", "t"):
-        one = heads(h, fused, (name,))
+        one = heads.guided(alone, h, fused, (name,))
         for other in ("z", "mu", "sigma", "t"):
             expected = every if other == name else alone
             assert torch.equal(getattr(one, other), getattr(expected, other)), (name, other)
     # l is measured from t on, so it moves with t even where it reads h
-    only_l = heads(h, fused, ("l",))
+    only_l = heads.guided(alone, h, fused, ("l",))
     assert torch.equal(only_l.t, alone.t) and not torch.equal(only_l.l, alone.l)
 
 
@@ -182,17 +187,19 @@ def test_instance_normalisation_forgets_offset_and_scale_and_dataset_keeps_them(
         config = ModelConfig(**SMALL, shape_length=16, normalize=normalize)
         model = GuidedVQShape(config, LossConfig(), SIZES, None, 0).eval()
         with torch.no_grad():
-            one, other = (model.represent(v)[0]["tokens"] for v in (x, 3 * x + 5))
+            one, other = (model.features(v, model.tokenize(v))["tokens"] for v in (x, 3 * x + 5))
         assert torch.allclose(one, other, atol=1e-3) is same
 
 
 def test_a_window_of_the_wrong_shape_says_expected_and_found() -> None:
-    with pytest.raises(ValueError, match=r"expected windows \(W, 2 channels, T\), found shape \(6, 3, 24\)"):
-        build().represent(torch.randn(6, 3, 24))
+    with pytest.raises(
+        ValueError, match=r"expected windows \(W, 2 channels, 24 steps\), found shape \(6, 3, 24\)"
+    ):
+        build().tokenize(torch.randn(6, 3, 24))
 
 
 def test_a_length_that_cannot_be_cut_names_numbers_that_work() -> None:
     with pytest.raises(
-        ValueError, match=r"model.patches 6 does not divide a window of 25 samples; try \[5, 25\]"
+        ValueError, match=r"model.patches 6 does not divide a series of 25 samples; try \[5, 25\]"
     ):
-        VQShape(ModelConfig(**SMALL, shape_length=16), 25, seed=0)
+        VQShape(ModelConfig(**SMALL, shape_length=16), 25, axes=1, seed=0)

@@ -44,7 +44,8 @@ def check(config: RunConfig) -> None:
             f"data.folds {config.data.folds} is above the {entry.subjects} subjects of {entry.name}"
         )
     if config.baseline == "none":
-        config.model.check_length(entry.window_length(config.data))
+        model, channels = config.model, len(entry.channels)
+        model.check_length(model.steps(channels, entry.window_length(config.data)))
 
 
 def load(config: DataConfig, data_digest: str, cache: Path) -> Windows:

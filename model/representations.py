@@ -1,0 +1,53 @@
+"""Series-only tokens of windows, and what probes read of them.
+
+W windows, M channels, T steps, B series, K tokens, C code width, N codes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.attributes import Attributes
+from model.config import ModelConfig
+from model.quantizer import Quantized
+
+
+def features(a: Attributes, windows: int) -> Tensor:
+    """A window's tokens in one row, series by series (W, B/W x K x (C + 2 + 2A)): z, t, l, mu, sigma."""
+    return torch.cat([a.z, a.t, a.l, a.mu, a.sigma], dim=-1).reshape(windows, -1)
+
+
+class Tokens(NamedTuple):
+    """attributes before quantisation, and z's codes."""
+
+    attributes: Attributes
+    quantized: Quantized
+
+    def tokens(self, windows: int) -> Tensor:
+        """The tokens representation: z_q, t, l, mu, sigma."""
+        return features(self.attributes._replace(z=self.quantized.z), windows)
+
+    def histogram(self, windows: int, codes: int) -> Tensor:
+        """How often each series used each code (W, B/W x N). Raises ValueError without a codebook."""
+        code_BK = self.quantized.code
+        if code_BK is None:
+            raise ValueError("quantizer none has no codes to count")
+        counts_BN = torch.zeros(len(code_BK), codes, device=code_BK.device)
+        counts_BN.scatter_add_(1, code_BK, torch.ones_like(code_BK, dtype=counts_BN.dtype))
+        return counts_BN.reshape(windows, -1)
+
+    def features(self, x_WMT: Tensor, config: ModelConfig) -> dict[str, Tensor]:
+        """tokens, tokens_ze (z before quantisation), histogram; scale if the config says keep_scale."""
+        windows = len(x_WMT)
+        found = {"tokens": self.tokens(windows), "tokens_ze": features(self.attributes, windows)}
+        if self.quantized.code is not None:
+            found["histogram"] = self.histogram(windows, config.codes)
+        if config.keep_scale:
+            found["scale"] = scale(x_WMT)
+        return found
+
+
+def scale(x_WMT: Tensor) -> Tensor:
+    """Mean and log standard deviation of each raw channel (W, 2M): what `normalize: instance` loses."""
+    return torch.cat([x_WMT.mean(-1), (x_WMT.std(-1, correction=0) + 1e-6).log()], dim=-1)
