@@ -1,6 +1,6 @@
 """Our training step and `tokenize` against a plain, direct implementation of the same maths, in one run.
 
-    python benchmarks/train_step.py [--codes 64] [--small] [--device cuda] [--precision bf16]
+    PYTHONPATH=. python benchmarks/train_step.py [--codes 64] [--small] [--device cuda] [--precision bf16]
 
 plain: each of the B x K tokens decoded on its own, torch's transformer layers, attention and dropout,
        AdamW as it comes; evaluation is its whole forward pass, decoders included
