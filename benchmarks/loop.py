@@ -126,13 +126,13 @@ def main() -> None:
             ends[name] = curve[-1]["train/series"]
     if ends["bare"] != ends["lightning"]:
         sys.exit(f"the two do not train the same: {ends}")
-    for i, what in enumerate(("loop", "fit")):
+    for i, what in enumerate(("loop", "fit ")):
         slow, fast = (statistics.median(t[i] for t in times[name]) for name in ("lightning", "bare"))
         pairs = [a[i] / b[i] - 1 for a, b in zip(times["lightning"], times["bare"], strict=True)]
         each = " ".join(f"{100 * p:+.1f}" for p in pairs)
         added = 1e3 * (slow - fast) / (args.epochs * 3)
         print(
-            f"{what:5} bare {fast:6.3f} s  lightning {slow:6.3f} s  {100 * (slow / fast - 1):+.1f} %  ({each})"
+            f"{what} bare {fast:6.3f} s  lightning {slow:6.3f} s  {100 * (slow / fast - 1):+.1f} % ({each})"
         )
         print(f"      {added:+.2f} ms a step")
 
