@@ -6,6 +6,8 @@ B series, A axes of one series, T steps, K tokens, C code width, N codes, S shap
 import torch
 from torch import Tensor, nn
 
+from model.codebooks import full_precision
+
 
 class UpSample(nn.Module):
     """Nearest up-sampling x4, then a convolution."""
@@ -61,11 +63,12 @@ class ShapeDecoder(nn.Module):
         return (s_IAS - s_IAS.mean(-1, keepdim=True)) / (s_IAS.std(-1, keepdim=True) + 1e-8)
 
     def jacobian(self, z_IC: Tensor) -> Tensor:
-        """d shape / d z (I, A, S, C) without a graph, by forward mode: one tangent a code dimension."""
+        """d shape / d z (I, A, S, C) without a graph, by forward mode: one tangent a code dimension. Forward
+        mode can't cast, so it keeps to the weights' precision under autocast."""
         width = z_IC.shape[-1]
-        with torch.no_grad():
-            points = z_IC.repeat_interleave(width, dim=0)
-            tangents = torch.eye(width, device=z_IC.device, dtype=z_IC.dtype).repeat(len(z_IC), 1)
+        with torch.no_grad(), full_precision(z_IC):
+            points = z_IC.to(self.layers[0].weight.dtype).repeat_interleave(width, dim=0)
+            tangents = torch.eye(width, device=points.device, dtype=points.dtype).repeat(len(z_IC), 1)
             columns = torch.func.jvp(self, (points,), (tangents,))[1]
         return columns.unflatten(0, (-1, width)).movedim(1, -1)
 

@@ -13,6 +13,7 @@ from model.config import LossConfig, ModelConfig
 from model.guided import GuidedVQShape
 from model.text import TextTable
 
+torch.set_num_threads(1)  # more only get in each other's way on tensors this small
 SIZES = Sizes(length=24, channels=2, classes=3, text_width=12)
 SMALL: dict[str, Any] = dict(
     patches=6, tokens=4, width=16, heads=2, encoder_layers=1, tokenizer_layers=1, codes=8, shape_length=16
@@ -20,11 +21,13 @@ SMALL: dict[str, Any] = dict(
 W = 6
 TWO_WAY: dict[str, Any] = {"attention": "two_way", "merge": "mean"}
 # Every loss with a weight; they need guidance two_way, text_codes and sub_actions.
-EVERY_LOSS = dict.fromkeys(
-    ("info_nce", "supcon", "consistency", "text_recon", "text_vq", "series_from_text", "ce_series")
-    + ("ce_guided_series", "ce_guided_text", "sub_action"),
-    0.5,
-)
+EVERY_LOSS = {
+    name: 0.5
+    for name in (
+        *("info_nce", "supcon", "consistency", "text_recon", "text_vq", "series_from_text", "ce_series"),
+        *("ce_guided_series", "ce_guided_text", "sub_action"),
+    )
+}
 
 
 def build(

@@ -197,6 +197,7 @@ def test_a_model_that_trains_on_text_refuses_a_step_without_it(without: str) -> 
 
 CELLS: list[dict[str, Any]] = [
     {},
+    {"code_width": 2, "codes": 4},  # few codes for many tokens: each code's shape is decoded once
     {"guidance": {"attention": "two_way", "merge": "contrast", "at": "patches"}, "channels": "joint"},
     {"losses": {"text_recon_level": "guided", "sub_action_target": "attention"}, "sub_actions": "head"},
     *({"quantizer": name} for name in ("rotation", "simvq")),
