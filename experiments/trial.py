@@ -52,9 +52,10 @@ def run(jobs: list[Job]) -> None:
     folder = Store(Path(job.store)).trial(job.signature)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock", wait=True):
-        for name in ("result.json", "metrics.jsonl", "predictions.npz", "model.safetensors"):
+        for name in ("result.json", "metrics.jsonl", "predictions.npz"):
             (folder / name).unlink(missing_ok=True)
-        shutil.rmtree(folder / "figures", ignore_errors=True)
+        for name in ("figures", "model"):
+            shutil.rmtree(folder / name, ignore_errors=True)
         identity = {"signature": job.signature, "config": job.config, "digests": job.digests}
         write_json(folder / "config.json", identity)
         result: dict[str, Any] = {"schema": SCHEMA, **identity, "status": "done", "error": None}
@@ -131,7 +132,7 @@ def measure(config: RunConfig, job: Job, folder: Path, clock: Clock) -> dict[str
     if config.figures:
         draw(config, loaded, trained, sides[2], encoded[2].code, folder / "figures")
     clock.evaluation(started)
-    checkpoint.save(trained.model, folder / "model.safetensors")
+    checkpoint.save_pretrained(trained.model, folder / "model")
     parameters = sum(p.numel() for p in trained.model.parameters())
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cost: dict[str, float] = {"parameters": parameters, "peak_memory_mb": peak_kb / 1024}

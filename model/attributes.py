@@ -33,6 +33,10 @@ class Head(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         return self.layers(h)
 
+    def mean(self, h_WID: Tensor) -> Tensor:
+        """The mean over I of what it makes of each, (W, width_out): averaged before the last, linear, layer."""
+        return self.layers[2](self.layers[:2](h_WID).mean(1))
+
 
 class AttributeDecoder(nn.Module):
     """The heads: tokens to attributes."""

@@ -184,7 +184,7 @@ class GuidedVQShape(nn.Module):
         z = out.attributes.z if guided is None else core.codebook.lookup(alone.z)[0]
         if self.text_head is not None and table is not None:
             read = guided.read if guided is not None and weights.text_recon_level == "guided" else z
-            predicted_WE = self.text_head(read).unflatten(0, (len(batch.x), -1)).mean((1, 2))
+            predicted_WE = self.text_head.mean(read.reshape(len(batch.x), -1, read.shape[-1]))
             found["text_recon"] = L.text_recon(predicted_WE, table.target[batch.text])
         if self.classifier is not None:
             logits_WY = self.classifier(features(alone._replace(z=z), len(batch.x)))

@@ -6,11 +6,7 @@ B series, A axes of one series, T steps, P patches, K tokens, D width.
 import torch
 from torch import Tensor, nn
 
-
-def encoder_stack(width: int, heads: int, layers: int, dropout: float) -> nn.TransformerEncoder:
-    """Post-norm transformer encoder with gelu and feed-forward 4D, as in the reference."""
-    layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, activation="gelu", batch_first=True)
-    return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+from model.layers import EncoderStack
 
 
 class Positions(nn.Module):
@@ -34,7 +30,7 @@ class PatchEncoder(nn.Module):
         self.patches, self.patch_size = patches, patch_size
         self.pos_embed = Positions(patches, width)
         self.input_project = nn.Linear(axes * patch_size, width)
-        self.transformer = encoder_stack(width, heads, layers, dropout)
+        self.transformer = EncoderStack(width, heads, layers, dropout)
 
     def forward(self, x_BAT: Tensor, keep_BP: Tensor | None) -> Tensor:
         """Encode every patch, or only those whose indices `keep_BP` (B, kept) names."""
@@ -50,7 +46,7 @@ class PatchDecoder(nn.Module):
 
     def __init__(self, axes: int, samples: int, width: int, heads: int, layers: int, dropout: float) -> None:
         super().__init__()
-        self.transformer = encoder_stack(width, heads, layers, dropout)
+        self.transformer = EncoderStack(width, heads, layers, dropout)
         self.axes = axes
         self.out_layer = nn.Linear(width, axes * samples)
         self.cls_token = nn.Parameter(torch.randn(1, 1, width) / width)

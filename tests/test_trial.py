@@ -19,7 +19,7 @@ from experiments.ledger import Store
 from experiments.lit import Lit, TrainingSet
 from experiments.sweep import load
 from model import checkpoint
-from model.guided import Batch, GuidedVQShape, Sizes
+from model.guided import Batch, Sizes
 
 Jobs = Callable[[str], list[Job]]
 TEXT = "model.guidance.attention: two_way, losses.info_nce: 0.1"
@@ -36,7 +36,7 @@ def numbers(store: Store, job: Job) -> dict[str, Any]:
     result, folder = store.result(job.signature), store.trial(job.signature)
     assert result is not None and result["status"] == "done", result
     kept = ("metrics", "best_epoch", "per_class_f1", "confusion", "data")
-    files = {f.name: f.read_bytes() for f in folder.glob("model.safetensors")}
+    files = {f.name: f.read_bytes() for f in folder.glob("model/*")}
     return {name: result[name] for name in kept} | files | {"epochs": epochs(folder) if files else None}
 
 
@@ -66,7 +66,8 @@ def test_a_trial_leaves_every_file_that_the_ledger_names(finished: Finished) -> 
         assert {"config.json", "result.json", "log.txt", "predictions.npz"} <= there
         if config.baseline == "none":
             figures = {"figures/reconstruction.png", "figures/code_usage.png"}
-            assert {"metrics.jsonl", "model.safetensors", *figures} <= there
+            saved = {"model/config.json", "model/model.safetensors"}
+            assert {"metrics.jsonl", *saved, *figures} <= there
             assert [line["epoch"] for line in epochs(folder)] == [0, 1]
             assert {"train/loss", "val/macro_f1", "val/series_mse"} <= epochs(folder)[-1].keys()
 
@@ -203,8 +204,8 @@ def test_validation_picks_the_epoch_whose_weights_are_kept(
     config = RunConfig.model_validate(job.config)
     loaded = data.load_split(config.data, str(job.digests["data"]), store.cache)
     (train_x, train_y), (val_x, val_y), _ = (loaded.side(rows) for rows in loaded.split)
-    model = GuidedVQShape(config.model, config.losses, Sizes(100, 6, 4, 0), None, seed=99)
-    checkpoint.load(model, store.trial(job.signature) / "model.safetensors")
+    model = checkpoint.from_pretrained(store.trial(job.signature) / "model")
+    assert (model.config, model.weights, model.sizes) == (config.model, config.losses, Sizes(100, 6, 4, 0))
     train, val = (metrics.encode(model, torch.tensor(x)) for x in (train_x, val_x))
     assert metrics.series_mse(model, torch.tensor(val_x), val.tokens) == found["metrics"]["val/series_mse"]
     for name in ("tokens", "tokens_ze", "histogram"):
@@ -258,7 +259,7 @@ def test_a_second_attempt_leaves_nothing_of_the_first(store: Store, jobs: Jobs) 
     (job,) = jobs("plain: {train.epochs: 1}")
     trial.run([job])
     folder = store.trial(job.signature)
-    stale = [folder / name for name in ("predictions.npz", "model.safetensors", "metrics.jsonl")]
+    stale = [folder / name for name in ("predictions.npz", "model/config.json", "metrics.jsonl")]
     assert all(path.exists() for path in stale)
     failure(store, job._replace(config={"no": "config"}))
     assert not any(path.exists() for path in stale)
