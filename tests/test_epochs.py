@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -98,7 +98,7 @@ def test_every_level_of_every_choice_is_among_those_that_train() -> None:
     models = {"model.": ModelConfig, "model.guidance.": GuidanceConfig, "losses.": LossConfig}
     for prefix, kind in models.items():
         for name, field in kind.model_fields.items():
-            levels = getattr(field.annotation, "__args__", ())
+            levels = get_args(field.annotation)
             if not all(isinstance(level, str) for level in levels):
                 continue
             missing = {json.dumps(level) for level in levels} - tried.get(prefix + name, set())
@@ -117,6 +117,6 @@ def test_bfloat16_changes_the_loss_and_not_the_weights_type(store: Store, jobs: 
     for job in planned:
         trial.run([job])
         losses.append(lines(store, job.signature)[0]["train/loss"])
-        kept = load_file(store.trial(job.signature) / "model.safetensors")
+        kept = load_file(store.trial(job.signature) / "model" / "model.safetensors")
         assert {value.dtype for value in kept.values()} == {torch.float32}
     assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.05)
