@@ -157,7 +157,7 @@ class RunConfig(Frozen):
         if model.quantizer not in LEARNS:
             out.add("model.codebook_weight")
         if model.quantizer not in DISTRIBUTES:
-            out |= {"model.entropy_weight", "model.entropy_gamma"}
+            out |= {"model.entropy_weight", "model.entropy_gamma", "losses.vq"}
         if model.quantizer == "none":
             out.add("model.codes")
         if not losses.consistency or "z" not in guidance.into:

@@ -29,6 +29,8 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # it greets, tip
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="lightning")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
+PRECISION: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed"}  # Lightning's names
+
 
 class TrainingSet:
     """Training windows on the device, and an epoch's batches. Order, masks, wording and who sees text hang
@@ -152,6 +154,7 @@ def fit(module: Lit, device: str) -> None:
         devices=1 if kind == "cpu" else [int(number or 0)],
         max_epochs=module.config.train.epochs,
         gradient_clip_val=module.config.train.clip,
+        precision=PRECISION[module.config.train.precision],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -1,4 +1,5 @@
-"""Losses. Each takes tensors, returns a scalar, and says its equation and source.
+"""Losses. Each takes tensors, returns a scalar, and says its equation and source. Cosines and angles are
+float32 under any precision: a temperature or a fine difference would show how bfloat16 rounds them.
 
 B series, A axes, T steps, K tokens, S shape length, N codes, W windows, D width, E text width, Y classes,
 Q concepts.
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.attributes import MIN_LENGTH, Attributes
+from model.codebooks import full_precision
 
 SPREAD_THRESHOLD = 0.2
 SUPCON_TEMPERATURE = 0.1  # arXiv 2004.11362, section 4
@@ -30,6 +32,7 @@ def shape(s_hat_BKAS: Tensor, s_BKAS: Tensor) -> Tensor:
 def spread(t_BK1: Tensor, l_BK1: Tensor) -> Tensor:
     """Disentanglement: mean over token pairs of relu(0.2 - |k_i - k_j|), the diagonal counted as 0, with
     k = [cos(pi t), sin(pi t)] log l / log(1/64) (VQShape, eq. 7 and 8)."""
+    t_BK1, l_BK1 = t_BK1.float(), l_BK1.float()
     scale = l_BK1.log() / math.log(MIN_LENGTH)
     k_BK2 = torch.cat([torch.cos(torch.pi * t_BK1), torch.sin(torch.pi * t_BK1)], dim=-1) * scale
     d_BKK = torch.linalg.vector_norm(k_BK2.unsqueeze(1) - k_BK2.unsqueeze(2), dim=-1)
@@ -46,7 +49,8 @@ def info_nce(a_WD: Tensor, b_WD: Tensor, group_W: Tensor, log_scale: Tensor) -> 
     L(b, a).
     """
     scale = log_scale.clamp(max=math.log(100)).exp()
-    logits_WW = scale * F.normalize(a_WD, dim=-1) @ F.normalize(b_WD, dim=-1).T
+    with full_precision(a_WD):
+        logits_WW = scale * F.normalize(a_WD.float(), dim=-1) @ F.normalize(b_WD.float(), dim=-1).T
     positive_WW = (group_W.unsqueeze(0) == group_W.unsqueeze(1)).to(logits_WW.dtype)
     positive_WW = positive_WW / positive_WW.sum(1, keepdim=True)
     log_p_WW = logits_WW.log_softmax(1) + logits_WW.T.log_softmax(1)
@@ -61,10 +65,11 @@ def supcon(a_WD: Tensor, b_WD: Tensor, group_W: Tensor) -> Tensor:
     -1/2W sum_i 1/|P(i)| sum_{p in P(i)} log(exp(v_i . v_p / 0.1) / sum_{j != i} exp(v_i . v_j / 0.1)).
     Unlike in `info_nce`, vectors of one modality repel and attract each other too.
     """
-    v_ID = F.normalize(torch.cat([a_WD, b_WD]), dim=-1)
+    v_ID = F.normalize(torch.cat([a_WD, b_WD]).float(), dim=-1)
     group_I = group_W.repeat(2)
     itself_II = torch.eye(len(v_ID), dtype=torch.bool, device=v_ID.device)
-    log_p_II = (v_ID @ v_ID.T / SUPCON_TEMPERATURE).masked_fill(itself_II, -torch.inf).log_softmax(1)
+    with full_precision(v_ID):
+        log_p_II = (v_ID @ v_ID.T / SUPCON_TEMPERATURE).masked_fill(itself_II, -torch.inf).log_softmax(1)
     positive_II = (group_I.unsqueeze(0) == group_I.unsqueeze(1)) & ~itself_II
     return -(log_p_II.masked_fill(~positive_II, 0).sum(1) / positive_II.sum(1)).mean()
 
@@ -123,9 +128,9 @@ def series_from_text(x_hat_BAT: Tensor, x_BAT: Tensor) -> Tensor:
 
 def concept_log_p(v_BKE: Tensor, concept_QE: Tensor) -> Tensor:
     """log p (B, K, Q) of each concept, softmax(cos(v, concept) / 0.1)."""
-    return (F.normalize(v_BKE, dim=-1) @ F.normalize(concept_QE, dim=-1).T / CONCEPT_TEMPERATURE).log_softmax(
-        -1
-    )
+    with full_precision(v_BKE):
+        cosine_BKQ = F.normalize(v_BKE.float(), dim=-1) @ F.normalize(concept_QE, dim=-1).T
+    return (cosine_BKQ / CONCEPT_TEMPERATURE).log_softmax(-1)
 
 
 def sub_action_attention(log_p_BKQ: Tensor, target_BKQ: Tensor) -> Tensor:

@@ -75,3 +75,44 @@ def test_cut_resamples_by_linear_interpolation_and_smooths_with_held_edges() -> 
     torch.testing.assert_close(cut(x, t, length, 5, 1), torch.tensor([[[[1.0, 1.5, 2.0, 2.5, 3.0]]]]))
     smooth = cut(x, torch.zeros(1, 1, 1), torch.ones(1, 1, 1), 5, 3)
     torch.testing.assert_close(smooth, torch.tensor([[[[1 / 3, 1.0, 2.0, 3.0, 11 / 3]]]]))
+
+
+def test_supcon_by_hand_counts_the_others_of_a_group_in_both_modalities() -> None:
+    a, b = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 3.0], [1.0, 0.0]])
+    # each vector has cosine 1 (over 0.1: 10) to one other and 0 to two; its pair is among those two
+    others = math.log(math.exp(10) + 2)
+    assert L.supcon(a, b, torch.tensor([0, 1])).item() == pytest.approx(others, rel=1e-6)
+    assert L.supcon(a, b, torch.tensor([7, 7])).item() == pytest.approx(others - 10 / 3, rel=1e-6)
+
+
+def test_ce_guided_by_hand_weighs_classes() -> None:
+    logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])
+    found = L.ce_guided(logits, torch.tensor([1, 0]), torch.tensor([1.0, 3.0]))
+    assert found.item() == pytest.approx((3 * math.log(4 / 3) + math.log(2)) / 4, abs=1e-6)
+
+
+def test_series_from_text_is_a_mean_square() -> None:
+    x_hat, x = torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[0.0, 1.0]]])
+    assert L.series_from_text(x_hat, x).item() == pytest.approx(2.5)
+
+
+def test_concept_log_p_by_hand() -> None:
+    v, concept = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    expected = [-math.log(1 + math.exp(2)), 2 - math.log(1 + math.exp(2))]  # cosines .6 and .8, over .1
+    assert L.concept_log_p(v, concept).flatten().tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_sub_action_attention_by_hand_and_its_target_is_detached() -> None:
+    log_p = torch.tensor([[[0.5, 0.5], [0.5, 0.5]]]).log().requires_grad_()
+    target = torch.tensor([[[0.9, 0.1], [1.0, 0.0]]], requires_grad=True)
+    found = L.sub_action_attention(log_p, target)
+    kl = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
+    assert found.item() == pytest.approx((kl + math.log(2)) / 2, abs=1e-6)
+    found.backward()
+    assert target.grad is None and log_p.grad is not None and log_p.grad.isfinite().all()
+
+
+def test_sub_action_nearest_by_hand_takes_the_likeliest_of_the_labels_own() -> None:
+    log_p = torch.tensor([[[0.5, 0.3, 0.2]], [[0.5, 0.3, 0.2]]]).log()
+    own = torch.tensor([[False, True, True], [True, False, True]])
+    assert L.sub_action_nearest(log_p, own).item() == pytest.approx(-math.log(0.3 * 0.5) / 2, abs=1e-6)

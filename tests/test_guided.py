@@ -1,0 +1,226 @@
+"""Which modules each loss moves, what no text may reach, and what text at patches and mixed precision do."""
+
+from typing import Any
+
+import pytest
+import torch
+from guided_fixture import TWO_WAY, batch, build, concepts, full, losses, table
+
+from model.attributes import Attributes
+from model.guided import GuidedVQShape
+
+HEADS = {"z_head", "tl_mean_head", "mu_head", "sigma_head"}
+SERIES = {"encoder", "tokenizer"}
+TEXT = {"text", "guidance"}
+# What each loss reaches with two_way guidance, merge mean, at tokens, into all; half of the windows see text.
+REACHES = {
+    "series": SERIES | TEXT | HEADS | {"attr_encoder", "decoder"},
+    "shape": SERIES | TEXT | {"z_head", "mu_head", "sigma_head", "shape_decoder"},
+    "vq": SERIES | TEXT | {"z_head", "codebook"},
+    "spread": SERIES | TEXT | {"tl_mean_head"},
+    "info_nce": SERIES | {"text", "log_scale"},
+    "supcon": SERIES | {"text"},
+    "consistency": SERIES | HEADS,
+    "text_recon": SERIES | {"z_head", "text_head"},
+    "text_vq": {"text", "text_codes", "codebook"},
+    "series_from_text": {"text", "text_codes", "attr_encoder", "decoder"},
+    "ce_series": SERIES | HEADS | {"classifier"},
+    "ce_guided_series": SERIES | TEXT | {"guided_classifier"},
+    "ce_guided_text": SERIES | TEXT | {"text_classifier"},
+    "sub_action": SERIES | {"z_head", "sub_actions"},
+}
+OTHERWISE: list[tuple[dict[str, Any], dict[str, set[str]]]] = [
+    ({}, {}),
+    (
+        {"guidance": {"attention": "two_way", "merge": "contrast"}},
+        {name: REACHES[name] | {"guidance"} for name in ("info_nce", "supcon")},
+    ),
+    # text at patches attends to the encoder's output, which no tokenizer has seen
+    (
+        {"guidance": TWO_WAY | {"at": "patches"}},
+        {"ce_guided_text": {"encoder", "text", "guidance", "text_classifier"}},
+    ),
+    ({"losses": {"text_recon_level": "guided"}}, {"text_recon": SERIES | TEXT | {"text_head"}}),
+    ({"sub_actions": "head"}, {"sub_action": SERIES | {"sub_actions"}}),
+    ({"sub_actions": "decoder", "losses": {"sub_action_target": "attention"}}, {}),
+    (
+        {"sub_actions": "head", "losses": {"sub_action_target": "attention"}},
+        {"sub_action": SERIES | {"sub_actions"}},
+    ),
+    ({"channels": "joint"}, {}),
+    # only z reads text, so only z's losses reach it
+    (
+        {"guidance": TWO_WAY | {"into": ["z"]}},
+        {"spread": SERIES | {"tl_mean_head"}, "consistency": SERIES | {"z_head"}},
+    ),
+    (
+        {"quantizer": "none", "text_codes": False, "losses": {"text_vq": 0, "series_from_text": 0}}
+        | {"guidance": TWO_WAY | {"into": ["t", "mu"]}},
+        {"vq": set(), "shape": REACHES["shape"], "consistency": SERIES | {"tl_mean_head", "mu_head"}},
+    ),
+]
+
+
+def reached(model: GuidedVQShape, loss: torch.Tensor) -> set[str]:
+    """Modules with a gradient that is not 0: the core's parts and heads, and the text modules."""
+    if not loss.requires_grad:
+        return set()
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    moved = [n for n, grad in zip(names, found, strict=True) if grad is not None and grad.abs().sum() > 0]
+    return {n.removeprefix("core.").removeprefix("attr_decoder.").split(".")[0] for n in moved}
+
+
+@pytest.mark.parametrize(("settings", "otherwise"), OTHERWISE, ids=lambda v: str(v)[:60])
+def test_a_loss_moves_the_modules_that_it_names_and_no_other(
+    settings: dict[str, Any], otherwise: dict[str, set[str]]
+) -> None:
+    model = full(**settings)
+    found = losses(model)
+    expected = {name: modules for name, modules in (REACHES | otherwise).items() if name in found}
+    assert found.keys() - {"total"} == expected.keys()
+    assert {name: reached(model, found[name]) for name in expected} == expected
+
+
+@pytest.mark.parametrize("name", ["info_nce", "supcon", "text_recon", "ce_series"])
+def test_a_loss_without_guidance_leaves_the_guided_modules_unbuilt(name: str) -> None:
+    model = build({name: 1.0})
+    assert model.guidance is None and "guidance" not in reached(model, losses(model)[name])
+    assert reached(model, losses(model)[name]) == REACHES[name]
+
+
+@pytest.mark.parametrize("at", ["tokens", "patches"])
+@pytest.mark.parametrize("merge", ["mean", "contrast"])
+def test_gradient_reaches_every_attention_of_every_layer(at: str, merge: str) -> None:
+    model = full(guidance={"attention": "two_way", "merge": merge, "at": at, "layers": 3, "heads": 1})
+    losses(model)["total"].backward()
+    assert len(model.guidance.text_to_series) == len(model.guidance.series_to_text) == 3
+    assert {attend.num_heads for attend in model.guidance.text_to_series} == {1}
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # a standardised output leaves its last bias without gradient
+    assert set(without) <= {"core.shape_decoder.layers.9.bias"}
+
+
+@pytest.mark.parametrize("sub_actions", ["head", "decoder"])
+@pytest.mark.parametrize("at", ["tokens", "patches"])
+def test_no_text_and_no_parameter_outside_the_core_reaches_the_series_only_path(
+    at: str, sub_actions: str
+) -> None:
+    model = full(guidance=TWO_WAY | {"at": at}, sub_actions=sub_actions, keep_scale=True).eval()
+    x = batch(model).x
+    outside = [(n, p) for n, p in model.named_parameters() if not n.startswith("core.")]
+    assert {n.split(".")[0] for n, _ in outside} == {
+        "text", "guidance", "text_codes", "text_head", "classifier", "guided_classifier",
+        "text_classifier", "sub_actions", "log_scale",
+    }  # fmt: skip
+    seen = []
+    with torch.no_grad():
+        for _ in range(2):
+            tokens = model.tokenize(x)
+            seen.append(model.features(x, tokens) | {"x_hat": model.reconstruct(x, tokens).x_hat})
+            for _, p in outside:
+                p.normal_()
+            model.weigh(torch.zeros(4, dtype=torch.long))
+    assert seen[0].keys() == {"tokens", "tokens_ze", "histogram", "scale", "x_hat"}
+    assert all(torch.equal(seen[0][name], seen[1][name]) for name in seen[0])
+
+
+def test_training_on_other_texts_gives_other_codes() -> None:
+    trained = []
+    for seed in (0, 1):
+        model = full()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model.losses(batch(model), table(seed), concepts(seed))["total"].backward()
+        optimizer.step()
+        trained.append(model.core.codebook.codes().detach())
+    assert not torch.equal(*trained)
+
+
+@pytest.mark.parametrize("merge", ["mean", "contrast"])
+def test_guidance_at_patches_knows_which_patches_were_hidden(merge: str) -> None:
+    model = full(guidance={"attention": "two_way", "merge": merge, "at": "patches"}).eval()
+    g = torch.Generator().manual_seed(0)
+    p_BPD, g_BLD = torch.randn(4, 6, 16, generator=g), torch.randn(4, 5, 16, generator=g)
+    real_BL = torch.ones(4, 5).bool()
+    order_BP = torch.rand(4, 6, generator=g).argsort(-1)
+    shuffled_BPD = p_BPD.gather(1, order_BP.unsqueeze(-1).expand(-1, -1, 16))
+    straight = model.guidance(p_BPD, g_BLD, real_BL).read
+    found = model.guidance(shuffled_BPD, g_BLD, real_BL, order_BP).read
+    torch.testing.assert_close(found, straight.gather(1, order_BP.unsqueeze(-1).expand(-1, -1, 16)))
+    kept = model.guidance(shuffled_BPD[:, 2:], g_BLD, real_BL, order_BP[:, 2:]).read
+    assert kept.shape == (4, 4, 16)
+
+
+def test_text_draws_a_series_with_its_own_codes_and_the_series_attributes() -> None:
+    model = full().eval()
+    b, core = batch(model), model.core
+    x_BAT = model.to_series(b.x)
+    alone, _ = core.tokenize(x_BAT)
+    z_UKC = model.text_codes(*model.text(table()))
+    found = model.from_text(x_BAT, alone, z_UKC[b.text])
+    errors = []
+    for i, x_AT in enumerate(x_BAT):  # two channels a window
+        own, _ = core.codebook.lookup(z_UKC[b.text[i // 2]][None])
+        given = Attributes(*(value[i : i + 1] for value in alone))
+        drawn = core.decode_series(x_AT[None], given._replace(z=own))
+        errors.append(torch.nn.functional.mse_loss(drawn[0], x_AT))
+    torch.testing.assert_close(found["series_from_text"], torch.stack(errors).mean())
+    assert torch.equal(found["text_vq"], core.codebook(z_UKC[b.text]).vq)
+
+
+def test_text_recon_guided_reads_what_the_guided_heads_read() -> None:
+    model = full(losses={"text_recon_level": "guided"}).eval()
+    b, x_BAT = batch(model), model.to_series(batch(model).x)
+    p_BPD = model.core.patches(x_BAT, b.keep)
+    h_BKD, row_B = model.core.tokenizer(p_BPD), b.text.repeat_interleave(2)
+    g_ULD, real_UL = model.text(table())
+    read_BKD = model.guidance(h_BKD, g_ULD[row_B], real_UL[row_B]).read
+    predicted_WE = model.text_head(read_BKD).reshape(6, 2 * 4, 12).mean(1)
+    cosine_W = torch.nn.functional.cosine_similarity(predicted_WE, table().target[b.text])
+    torch.testing.assert_close(losses(model)["text_recon"], (1 - cosine_W).mean())
+
+
+def test_a_class_weight_is_the_inverse_frequency_and_a_class_that_never_occurs_weighs_nothing() -> None:
+    model = build()
+    assert model.class_weight.tolist() == [1, 1, 1]
+    model.weigh(torch.tensor([0, 0, 0, 2]))
+    assert model.class_weight.tolist() == pytest.approx([4 / 9, 0, 4 / 3])
+
+
+@pytest.mark.parametrize("without", ["texts", "concepts"])
+def test_a_model_that_trains_on_text_refuses_a_step_without_it(without: str) -> None:
+    model = full()
+    given = (None, concepts()) if without == "texts" else (table(), None)
+    with pytest.raises(ValueError, match=f"expected {without}"):
+        model.losses(batch(model), *given)
+
+
+CELLS: list[dict[str, Any]] = [
+    {},
+    {"code_width": 2, "codes": 4},  # few codes for many tokens: each code's shape is decoded once
+    {"guidance": {"attention": "two_way", "merge": "contrast", "at": "patches"}, "channels": "joint"},
+    {"losses": {"text_recon_level": "guided", "sub_action_target": "attention"}, "sub_actions": "head"},
+    *({"quantizer": name} for name in ("rotation", "simvq")),
+    *(
+        {"quantizer": name, "text_codes": False, "losses": {"text_vq": 0, "series_from_text": 0}}
+        for name in ("ema", "cosine", "fsq", "none")
+    ),
+]
+
+
+@pytest.mark.parametrize("settings", CELLS, ids=lambda v: str(v)[:60])
+def test_a_step_in_bfloat16_has_finite_losses_near_those_in_float32(settings: dict[str, Any]) -> None:
+    guidance = TWO_WAY | {"into": ["t", "l", "mu", "sigma"]}  # a z that rounds to another code is no fault
+    # two models: a moving average moves with every step
+    other, model = (full(**{"guidance": guidance} | settings, dropout=0.0) for _ in range(2))
+    exact = losses(other)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = losses(model)
+    found["total"].backward()
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    for name, value in found.items():
+        assert value.isfinite(), name
+        assert value.item() == pytest.approx(exact[name].item(), rel=0.1, abs=0.05), name
+    grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert grads and all(g.isfinite().all() and g.dtype == torch.float32 for g in grads.values())
+    assert model.core.codebook.codes() is None or model.core.codebook.codes().dtype == torch.float32
