@@ -152,11 +152,11 @@ class GuidedVQShape(nn.Module):
         series, shape, vq and spread are computed on the path that each window took.
         """
         core, weights, x_BAT = self.core, self.weights, self.to_series(batch.x)
-        for name, given, read in (
+        for name, given, needed in (
             ("texts", table, weights.reads_text(self.config)),
             ("concepts", concepts, weights.sub_action),
         ):
-            if read and given is None:
+            if needed and given is None:
                 raise ValueError(f"expected {name}, which the losses read, found None")
         p_BPD = core.patches(x_BAT, batch.keep)
         h_BKD = core.tokenizer(p_BPD)
