@@ -65,7 +65,7 @@ Predicted = dict[tuple[float, ...], np.ndarray]  # validation's classes at each 
 
 
 def ours(fold: Fold) -> Predicted:
-    path = probe.Path(fold.x, fold.y)
+    path = probe.RidgePath(fold.x, fold.y)
     val_WZ = path.standardised(fold.val_x)
     return {chosen: path.predict(val_WZ, w) for chosen, w in path.weights([PENALTIES] * len(fold.x))}
 

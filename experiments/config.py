@@ -122,9 +122,20 @@ class RunConfig(Frozen):
         self.check_primary(self.probe.representation)
         if (self.reads_text or self.reads_concepts) and self.text.source == "none":
             raise ValueError("guidance or a text loss is on, but text.source is none: set it to label")
-        if self.reads_concepts and self.text.control == "constant":
-            raise ValueError("text.control constant has no sub-actions: set losses.sub_action to 0")
         self.losses.check(self.model)
+        if self.text.control == "constant":
+            empty = ("text_recon", "ce_guided_series", "ce_guided_text", "sub_action")
+            if on := [f"losses.{name}" for name in empty if getattr(self.losses, name)]:
+                also = " and model.sub_actions to none" if self.losses.sub_action else ""
+                raise ValueError(
+                    f"text.control constant leaves {', '.join(on)} nothing to learn: set to 0{also}"
+                )
+        attends = self.losses.sub_action and self.losses.sub_action_target == "attention"
+        if attends and self.text.tokens != "native":
+            raise ValueError(
+                "losses.sub_action_target attention reads phrases where guidance reads text: "
+                "set text.tokens to native"
+            )
         return self
 
     def check_primary(self, representation: str) -> None:

@@ -23,7 +23,7 @@ def blocks(features: dict[str, np.ndarray]) -> dict[str, Blocks]:
     return {name: [x_WF, *beside] for name, x_WF in features.items() if name != "scale"}
 
 
-class Path:
+class RidgePath:
     """Ridge regression of +-1 targets on standardised blocks, with a penalty p_b for each block:
 
         min over w, c of |y - c - sum_b x_b w_b|^2 + sum_b p_b |w_b|^2
@@ -94,7 +94,7 @@ def tune(
     classes: int,
 ) -> Probe:
     """The penalties with the best macro-F1 on validation; among equals the largest, first block first."""
-    path = Path(x_train, y_train)
+    path = RidgePath(x_train, y_train)
     val_WZ = path.standardised(x_val)
     tried = [
         Probe(chosen, macro_f1(y_val, path.predict(val_WZ, w_ZY), classes))
@@ -122,7 +122,7 @@ def test(
     """
     probe = tune(x[0], y[0], x[1], y[1], penalties, classes)
     both = [np.concatenate(pair) for pair in zip(x[0], x[1], strict=True)]
-    path = Path(both, np.concatenate(y[:2]))
+    path = RidgePath(both, np.concatenate(y[:2]))
     ((_, w_ZY),) = path.weights([(penalty,) for penalty in probe.penalties])
     predicted = path.predict(path.standardised(x[2]), w_ZY)
     names = ("val/penalty", "val/penalty_scale")

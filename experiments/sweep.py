@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -76,7 +77,7 @@ class _Planner:
         points, excluded = self.points(base, own)
         each = len(seeds) * len(folds)
         self.limit(len(points) * each, "seeds" if len(seeds) > len(folds) else "folds")
-        rows = self.rows(base | own, points, common, primary)
+        rows = self.rows(base, own, points, common, primary)
         if max(folds) > common.data.last_fold:
             message = f"fold {max(folds)} is asked for, but the data's last one is {common.data.last_fold}"
             raise self.error("folds", message)
@@ -162,7 +163,7 @@ class _Planner:
         return out, total - len(out)
 
     def rows(
-        self, base: Layer, points: list[Point], common: RunConfig, primary: Representation
+        self, base: Layer, own: Layer, points: list[Point], common: RunConfig, primary: Representation
     ) -> list[tuple[Row, RunConfig]]:
         """Rows and their configs; equal points of one variant are one row."""
 
@@ -171,20 +172,29 @@ class _Planner:
             config.check_primary(primary)
 
         out: dict[tuple[str, str], tuple[Row, RunConfig]] = {}
-        read = set()
+        read: set[tuple[str | None, str]] = set()
         for point in points:
-            config = resolve([base, point.layer], self.document, point.at, check)
+            config = resolve([base, own, point.layer], self.document, point.at, check)
             for field in SHARED:
                 if getattr(config.data, field) != getattr(common.data, field):
                     where, name = point.layer[f"data.{field}"], f"data.{field}"
                     raise where.error(f"rows are paired, so {name} is one for all: write a sweep for each")
-            read |= {(point.variant, name) for name in point.own if not inside(name, config.unused())}
+            unused = config.unused()
+            read |= {(point.variant, name) for name in point.own if not inside(name, unused)}
+            read |= {(None, name) for name in own if not inside(name, unused)}
             out.setdefault((point.variant, digest(canonical(config))), (self.row(point), config))
-        for point in points:
-            for name, setting in point.own.items():
-                if (point.variant, name) not in read and setting.value != "none":
-                    raise setting.error(f"'{name}' has no effect: the variant's other settings switch it off")
-        return list(out.values())
+        for variant, layer in [(None, own), *((point.variant, point.own) for point in points)]:
+            for name, setting in layer.items():
+                if (variant, name) not in read and setting.value != "none":
+                    rows = "the variant's other settings switch" if variant else "every row switches"
+                    raise setting.error(f"'{name}' has no effect: {rows} it off")
+        asked, left = Counter(point.variant for point in points), Counter(variant for variant, _ in out)
+        alone = {variant for variant in asked if asked[variant] > left[variant] == 1}
+        owns = {point.variant: point.own for point in points}
+        return [
+            (self.row(Point(row.variant, owns[row.variant], {}, ())) if row.variant in alone else row, config)
+            for row, config in out.values()
+        ]
 
     def row(self, point: Point) -> Row:
         factors = {name: setting.written for name, setting in point.layer.items()}

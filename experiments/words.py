@@ -29,7 +29,7 @@ class Words(NamedTuple):
 def read_words(config: RunConfig) -> Words:
     """Raises FileError for a faulty bank."""
     classes, path = data.DATASETS[config.data.name].classes, captions.bank_path(config.data.name)
-    per_class = captions.class_texts(path, config.text, classes)
+    per_class = captions.class_texts(path, config.text, classes) if config.reads_text else [[]] * len(classes)
     return Words(per_class, concepts(path, classes) if config.reads_concepts else None)
 
 

@@ -80,7 +80,7 @@ class Nearest(Quantizer):
         super().__init__()
         self.weights = (codebook_weight, entropy_weight, entropy_gamma)
 
-    def codes(self) -> Tensor:
+    def codes(self) -> Tensor:  # here there always are some
         raise NotImplementedError
 
     def place(self, z_BKC: Tensor) -> Tensor:
@@ -185,8 +185,12 @@ class MovingAverage(Nearest):
 
     def move(self, z_BKC: Tensor) -> None:
         with full_precision(z_BKC):
-            code_BK = distances(self.place(z_BKC), self.codes()).argmin(-1)
+            before_NC = self.codes()
+            code_BK = distances(self.place(z_BKC), before_NC).argmin(-1)
             self.book.update_indices(z_BKC.float(), code_BK)
+            # The library smooths counts, which would draw a code that nobody chooses to the origin.
+            chosen_N1 = torch.bincount(code_BK.flatten(), minlength=len(before_NC)).bool().unsqueeze(1)
+            self.book.codebook = torch.where(chosen_N1, self.book.codebook, before_NC)
 
 
 class Cosine(MovingAverage):
@@ -200,13 +204,6 @@ class Cosine(MovingAverage):
 
     def codes(self) -> Tensor:
         return self.place(self.book.codebook)
-
-    def move(self, z_BKC: Tensor) -> None:
-        before_NC = self.codes()
-        super().move(z_BKC)
-        # A code long out of use has a mean too short to be normalised: it keeps its direction.
-        faded_N1 = self.book.codebook.norm(dim=-1, keepdim=True) < 0.5
-        self.book.codebook = torch.where(faded_N1, before_NC, self.book.codebook)
 
 
 class Transformed(Nearest):

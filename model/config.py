@@ -73,7 +73,9 @@ class GuidanceConfig(Frozen):
     @model_validator(mode="after")
     def _check(self) -> "GuidanceConfig":
         if self.attention != "none" and self.at == "patches" and self.into != ATTRIBUTES:
-            raise ValueError("guidance at patches reaches every attribute: set model.guidance.into to all")
+            raise ValueError(
+                "model.guidance.at patches reaches every attribute: set model.guidance.into to all"
+            )
         return self
 
 
@@ -114,22 +116,36 @@ class ModelConfig(Frozen):
     sub_actions: Literal["none", "head", "decoder"] = added("none", leaves_at="none")
     guidance: GuidanceConfig = GuidanceConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _heads(cls, values: Any) -> Any:
+        """As many heads for guidance as for the model is None, so that one model has one name."""
+        if isinstance(values, dict) and isinstance(guidance := values.get("guidance"), dict):
+            heads = values.get("heads", cls.model_fields["heads"].default)
+            if guidance.get("heads") == heads:
+                return values | {"guidance": guidance | {"heads": None}}
+        return values
+
     @model_validator(mode="after")
     def _check(self) -> "ModelConfig":
         for name, heads in (("heads", self.heads), ("guidance.heads", self.guidance.heads or self.heads)):
             if self.width % heads:
                 fit = [h for h in range(1, self.width + 1) if self.width % h == 0]
-                raise ValueError(f"{name} {heads} do not divide width {self.width}; try {_near(fit, heads)}")
+                near = _near(fit, heads)
+                raise ValueError(f"model.{name} {heads} do not divide model.width {self.width}; try {near}")
         if self.smoothing % 2 == 0:
-            raise ValueError(f"smoothing {self.smoothing} is even; try {self.smoothing - 1}")
+            raise ValueError(f"model.smoothing {self.smoothing} is even; try {self.smoothing - 1}")
         if self.quantizer in ("cosine", "rotation") and self.code_width == 1:
-            raise ValueError(f"quantizer {self.quantizer} turns codes, and one number has no angle: try 2")
+            raise ValueError(
+                f"model.quantizer {self.quantizer} reads angles, and one number has none: set code_width to 2"
+            )
         if self.quantizer == "fsq" and self.codes not in FSQ_LEVELS:
-            raise ValueError(f"fsq has no {self.codes} codes; try {_near(list(FSQ_LEVELS), self.codes)}")
+            near = _near(list(FSQ_LEVELS), self.codes)
+            raise ValueError(f"model.quantizer fsq can't have {self.codes} codes; try {near}")
         if self.shape_length % 16:
             below = self.shape_length // 16 * 16
             near = [length for length in (below, below + 16) if length]
-            raise ValueError(f"shape_length {self.shape_length} is no multiple of 16; try {near}")
+            raise ValueError(f"model.shape_length {self.shape_length} is no multiple of 16; try {near}")
         return self
 
     def streams(self, channels: int) -> int:
@@ -224,7 +240,12 @@ class LossConfig(Frozen):
             if getattr(self, name) and not config.text_codes:
                 raise ValueError(f"losses.{name} needs model.text_codes: true")
         if bool(self.sub_action) != (config.sub_actions != "none"):
-            raise ValueError("losses.sub_action and model.sub_actions go together: set both, or neither")
+            raise ValueError(
+                "losses.sub_action and model.sub_actions go together: set model.sub_actions to "
+                "head or decoder and losses.sub_action above 0, or to none and 0"
+            )
+        if config.sub_actions == "decoder" and config.quantizer == "none":
+            raise ValueError("model.sub_actions decoder names codes, and quantizer none has none: try head")
         attends = guided and guidance.at == "tokens"
         if self.sub_action and self.sub_action_target == "attention" and not attends:
             raise ValueError(

@@ -177,7 +177,7 @@ class GuidedVQShape(nn.Module):
         if text is not None and weights.consistency:
             found["consistency"] = self.consistency(x_BAT, alone, text)
         if guided is not None:
-            found |= self.guided_ce(guided, text, batch.label)
+            found |= self.guided_ce(guided, text, batch.group)
         if self.text_codes is not None and text is not None:
             found |= self.from_text(x_BAT, alone, self.text_codes(g_ULD, real_UL)[batch.text])
         # The codes that users get: where a window took the guided path, its series-only z, quantised.
@@ -241,15 +241,16 @@ class GuidedVQShape(nn.Module):
             }
         return L.consistency(alone, guided, into, **log_p)
 
-    def guided_ce(self, guided: Guided, text: BatchText | None, label_W: Tensor) -> dict[str, Tensor]:
-        """LSA's two cross-entropies."""
+    def guided_ce(self, guided: Guided, text: BatchText | None, group_W: Tensor) -> dict[str, Tensor]:
+        """The two cross-entropies on fused tokens. Their target is the class that the text was made for: with
+        shuffled text no label comes in."""
         found = {}
         if self.guided_classifier is not None:
             logits_WY = self.guided_classifier(self.pooled(guided.read.mean(1)))
-            found["ce_guided_series"] = L.ce_guided(logits_WY, label_W, self.class_weight)
+            found["ce_guided_series"] = L.ce_guided(logits_WY, group_W, self.class_weight)
         if self.text_classifier is not None and text is not None and guided.fused.u is not None:
             logits_WY = self.text_classifier(self.pooled(masked_mean(guided.fused.u, text.real)))
-            found["ce_guided_text"] = L.ce_guided(logits_WY, label_W, self.class_weight)
+            found["ce_guided_text"] = L.ce_guided(logits_WY, group_W, self.class_weight)
         return found
 
     def from_text(self, x_BAT: Tensor, alone: Attributes, z_WKC: Tensor) -> dict[str, Tensor]:
@@ -280,8 +281,7 @@ class GuidedVQShape(nn.Module):
 
     def tokenize(self, x_WMT: Tensor) -> Tokens:
         """Raw windows to series-only tokens; no decoder runs. Call in evaluation mode."""
-        a = self.core.attr_decoder(self.core.embed(self.to_series(x_WMT)))
-        return Tokens(a, self.core.codebook(a.z, update=False))
+        return Tokens(*self.core.tokenize(self.to_series(x_WMT)))
 
     def features(self, x_WMT: Tensor, tokens: Tokens) -> dict[str, Tensor]:
         """Every series-only representation of the windows, by name; `scale` is none of its own but the block

@@ -39,7 +39,8 @@ class Linear(torch.autograd.Function):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, then: str = "none") -> Tensor:
     """F.linear, followed by nothing or by (exact) gelu."""
-    if ONEDNN and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32:
+    plain = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    if ONEDNN and plain and x.dtype == weight.dtype == torch.float32:
         if not torch.is_grad_enabled():
             return product(x, weight, bias, then)
         x = Linear.apply(x, weight, bias)

@@ -58,8 +58,8 @@ def info_nce(a_WD: Tensor, b_WD: Tensor, group_W: Tensor, log_scale: Tensor) -> 
 
 
 def supcon(a_WD: Tensor, b_WD: Tensor, group_W: Tensor) -> Tensor:
-    """Supervised contrastive loss over both modalities at once (SupCon, arXiv 2004.11362, eq. 2, as LSA uses
-    it across modalities).
+    """Supervised contrastive loss over both modalities at once (SupCon, arXiv 2004.11362, eq. 2; across
+    modalities as in LSA, which the researcher's notes name).
 
     v = the 2W unit vectors of a and b; P(i) = the others of i's group, of either modality:
     -1/2W sum_i 1/|P(i)| sum_{p in P(i)} log(exp(v_i . v_p / 0.1) / sum_{j != i} exp(v_i . v_j / 0.1)).
@@ -111,13 +111,14 @@ def ce_series(logits_WY: Tensor, label_W: Tensor) -> Tensor:
     return F.cross_entropy(logits_WY, label_W)
 
 
-def ce_guided(logits_WY: Tensor, label_W: Tensor, weight_Y: Tensor) -> Tensor:
+def ce_guided(logits_WY: Tensor, group_W: Tensor, weight_Y: Tensor) -> Tensor:
     """Cross-entropy on pooled guided series tokens (ce_guided_series) or on text that took from the series
-    (ce_guided_text), classes weighted by inverse frequency: sum_i w_yi ce_i / sum_i w_yi (LSA).
+    (ce_guided_text), classes weighted by inverse frequency: sum_i w_yi ce_i / sum_i w_yi (as LSA does, the
+    work that the researcher's notes name). The target is the class that the window's text was made for.
 
     Text made from the label solves both, so neither is a score.
     """
-    return F.cross_entropy(logits_WY, label_W, weight_Y)
+    return F.cross_entropy(logits_WY, group_W, weight_Y)
 
 
 def series_from_text(x_hat_BAT: Tensor, x_BAT: Tensor) -> Tensor:

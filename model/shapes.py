@@ -156,7 +156,8 @@ class ShapeDecoder(nn.Module):
     def _jacobian(self, z_IC: Tensor, d_ICC: Tensor) -> Tensor:
         s_IAS, d_ICAS = push(self.layers, z_IC, d_ICC)
         s_IAS = s_IAS - s_IAS.mean(-1, keepdim=True)
-        deviation = s_IAS.std(-1, keepdim=True)
+        # A shape that is flat has no derivative; autograd calls it 0 there.
+        deviation = s_IAS.std(-1, keepdim=True).clamp(min=torch.finfo(s_IAS.dtype).tiny)
         s_I1AS = s_IAS.unsqueeze(1)
         d_deviation = (d_ICAS * s_I1AS).sum(-1, keepdim=True) / (
             deviation.unsqueeze(1) * (s_IAS.shape[-1] - 1)
@@ -183,9 +184,8 @@ class ShapeDecoder(nn.Module):
         A code costs a token and C tangents; on CPU a tangent took 0.4 of a token, forward and backward.
         """
         if code_BK is not None and codes_NC is not None:
-            if (
-                code_BK.device.type == "cpu"
-            ):  # elsewhere the number of codes in use would have to be waited for
+            # Elsewhere the number of codes in use would have to be waited for.
+            if code_BK.device.type == "cpu":
                 used, code_BK = code_BK.unique(return_inverse=True)
                 codes_NC = codes_NC[used]
             tangents = z_BKC.shape[-1] * (z_BKC.requires_grad and torch.is_grad_enabled())

@@ -49,7 +49,7 @@ class TextTokens(nn.Module):
         if self.queries is None or self.attend is None:
             return g_ULD, table.real
         query = self.queries.expand(len(g_ULD), -1, -1)
-        g_ULD = self.attend(query, g_ULD, g_ULD, key_padding_mask=~table.real, need_weights=False)[0]
+        g_ULD = query + self.attend(query, g_ULD, g_ULD, key_padding_mask=~table.real, need_weights=False)[0]
         return g_ULD, torch.ones(g_ULD.shape[:2], dtype=torch.bool, device=g_ULD.device)
 
 
@@ -65,4 +65,5 @@ class TextCodes(nn.Module):
     def forward(self, g_ULD: Tensor, real_UL: Tensor) -> Tensor:
         """z (U, K, C)."""
         query = self.queries.expand(len(g_ULD), -1, -1)
-        return self.z_head(self.attend(query, g_ULD, g_ULD, key_padding_mask=~real_UL, need_weights=False)[0])
+        found = self.attend(query, g_ULD, g_ULD, key_padding_mask=~real_UL, need_weights=False)[0]
+        return self.z_head(query + found)  # the query, lest all K be alike

@@ -85,7 +85,7 @@ class VQShape(nn.Module):
     def tokenize(self, x_BAT: Tensor) -> tuple[Attributes, Quantized]:
         """The series-only attributes before quantisation, and their codes; no decoder runs."""
         a = self.attr_decoder(self.embed(x_BAT))
-        return a, self.codebook(a.z)
+        return a, self.codebook(a.z, update=False)
 
     def decode_series(self, x_BAT: Tensor, a: Attributes) -> Tensor:
         """The series (B, A, T) that quantised attributes describe, in the scale of `x_BAT`."""

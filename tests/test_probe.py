@@ -80,8 +80,8 @@ def sklearn(penalty: float, x: np.ndarray, y: np.ndarray) -> Pipeline:
     return make_pipeline(StandardScaler(), RidgeClassifier(alpha=penalty)).fit(np.asarray(x, dtype=float), y)
 
 
-def weights(x: probe.Blocks, y: np.ndarray) -> tuple[probe.Path, dict[tuple[float, ...], np.ndarray]]:
-    path = probe.Path(x, y)
+def weights(x: probe.Blocks, y: np.ndarray) -> tuple[probe.RidgePath, dict[tuple[float, ...], np.ndarray]]:
+    path = probe.RidgePath(x, y)
     return path, dict(path.weights([PENALTIES] * len(x)))
 
 
