@@ -149,14 +149,15 @@ class GuidedVQShape(nn.Module):
     ) -> dict[str, Tensor]:
         """Every loss that has a weight, unweighted; `total` is their weighted sum.
 
-        series, shape, vq and spread are computed on the path that each window took.
+        series, shape, vq and spread are computed on the path that each window took. Raises ValueError without
+        the texts or concepts that a loss reads.
         """
         core, weights, x_BAT = self.core, self.weights, self.to_series(batch.x)
-        for name, given, read in (
-            ("texts", table, weights.reads_text(self.config)),
-            ("concepts", concepts, weights.sub_action),
+        for name, absent, needed in (
+            ("texts", table is None, weights.reads_text(self.config)),
+            ("concepts", concepts is None, weights.sub_action > 0),
         ):
-            if read and given is None:
+            if absent and needed:
                 raise ValueError(f"expected {name}, which the losses read, found None")
         p_BPD = core.patches(x_BAT, batch.keep)
         h_BKD = core.tokenizer(p_BPD)
