@@ -1,6 +1,6 @@
 """Our training step and `tokenize` against a plain, direct implementation of the same maths, in one run.
 
-    python benchmarks/train_step.py [--codes 64] [--small] [--device cuda] [--precision bf16]
+    PYTHONPATH=. python benchmarks/train_step.py [--codes 64] [--small] [--device cuda] [--precision bf16]
 
 plain: each of the B x K tokens decoded on its own, torch's transformer layers, attention and dropout,
        AdamW as it comes; evaluation is its whole forward pass, decoders included
@@ -318,12 +318,12 @@ def main() -> None:
         print(json.dumps(peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10))
         return
 
+    # First: a child's ru_maxrss starts from its parent's.
+    peaks = {name: peak_mb(sys.argv[1:], name) for name in ("plain", "ours")}
     sides = [Side(name, c, length, args.device, args.precision) for name in ("plain", "ours")]
     off = difference(sides, batch)
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} CPU threads"
-    print(
-        f"torch {torch.__version__}, {where}, {args.precision}: batch {size}, width {c.width}, {c.codes} codes"
-    )
+    print(f"{torch.__version__}, {where}, {args.precision}; batch {size}, width {c.width}, {c.codes} codes")
     print(f"without dropout: losses differ by {off['losses']:.1e}, the gradient by {off['gradient']:.1e}")
     if args.precision == "float32" and off["losses"] > 1e-5:
         sys.exit("the two do not compute the same")
@@ -336,7 +336,7 @@ def main() -> None:
                     times[side.name].append(took)
         for name, found in times.items():
             middle = statistics.median(found)
-            peak = f"   peak {peak_mb(sys.argv[1:], name):6.0f} MB" if work == "step" else ""
+            peak = f"   peak {peaks[name]:6.0f} MB" if work == "step" else ""
             print(f"{work:9}{name:6}{middle:8.3f} s   {size / middle:8.1f} series/s{peak}")
         ratio = statistics.median(times["plain"]) / statistics.median(times["ours"])
         print(f"{work:9}ratio {ratio:8.2f}x")

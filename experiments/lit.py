@@ -129,7 +129,13 @@ class Lit(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         train = self.config.train
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+        # Lightning refuses to clip gradients of a fused optimiser under mixed precision.
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=train.lr,
+            weight_decay=train.weight_decay,
+            fused=train.precision == "float32",
+        )
         total = train.epochs * self.data.steps
         warm = max(1, round(train.warmup_frac * total))
         floor = train.lr_min / train.lr

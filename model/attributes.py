@@ -34,7 +34,7 @@ class Head(nn.Module):
         return self.layers(h)
 
     def mean(self, h_WID: Tensor) -> Tensor:
-        """The mean over I of what it makes of each, (W, width_out): averaged before the last, linear, layer."""
+        """The mean over I of what it makes of each (W, width_out), taken before the last, linear, layer."""
         return self.layers[2](self.layers[:2](h_WID).mean(1))
 
 

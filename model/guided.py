@@ -153,11 +153,11 @@ class GuidedVQShape(nn.Module):
         the texts or concepts that a loss reads.
         """
         core, weights, x_BAT = self.core, self.weights, self.to_series(batch.x)
-        for name, absent, needed in (
-            ("texts", table is None, weights.reads_text(self.config)),
-            ("concepts", concepts is None, weights.sub_action > 0),
+        for name, given, needed in (
+            ("texts", table, weights.reads_text(self.config)),
+            ("concepts", concepts, weights.sub_action),
         ):
-            if absent and needed:
+            if needed and given is None:
                 raise ValueError(f"expected {name}, which the losses read, found None")
         p_BPD = core.patches(x_BAT, batch.keep)
         h_BKD = core.tokenizer(p_BPD)
