@@ -149,7 +149,8 @@ class GuidedVQShape(nn.Module):
     ) -> dict[str, Tensor]:
         """Every loss that has a weight, unweighted; `total` is their weighted sum.
 
-        series, shape, vq and spread are computed on the path that each window took.
+        series, shape, vq and spread are computed on the path that each window took. Raises ValueError without
+        the texts or concepts that a loss reads.
         """
         core, weights, x_BAT = self.core, self.weights, self.to_series(batch.x)
         for name, given, needed in (

@@ -15,6 +15,7 @@ from model.attributes import Attributes
 from model.batch import Batch
 from model.config import ModelConfig
 from model.guided import GuidedVQShape
+from model.patches import PatchDecoder, PatchEncoder
 from model.quantizer import Quantized
 from model.representations import Tokens, features, scale
 from model.shapes import ShapeDecoder, cut
@@ -66,6 +67,21 @@ def test_a_series_is_cut_from_its_window_channel_by_channel_end_to_end_or_togeth
     assert torch.equal(apart[3, 0], x[1, 1])
     assert torch.equal(ends[1, 0], torch.cat([x[1, 0], x[1, 1]]))
     assert torch.equal(joint, x)
+
+
+def test_a_patch_reads_and_a_token_writes_its_own_part_of_every_axis() -> None:
+    x_BAT = windows(3, 2, 12)
+    encoder, decoder = PatchEncoder(2, 4, 3, 6, 1, 1, 0.0), PatchDecoder(2, 3, 6, 1, 1, 0.0)
+    with torch.no_grad():  # linear layers that copy, and nothing else between input and output
+        for layer in (encoder.input_project, decoder.out_layer):
+            layer.weight.copy_(torch.eye(6))
+            layer.bias.zero_()
+        encoder.pos_embed.positional_embeddings.weight.zero_()
+        encoder.transformer = decoder.transformer = torch.nn.Identity()
+        p_BPD = encoder(x_BAT, None)
+        assert torch.equal(p_BPD[1, 2], torch.cat([x_BAT[1, 0, 6:9], x_BAT[1, 1, 6:9]]))
+        assert torch.equal(encoder(x_BAT, torch.tensor([[3, 0]] * 3)), p_BPD[:, [3, 0]])
+        assert torch.equal(decoder(p_BPD), x_BAT)
 
 
 def test_every_axis_of_joint_series_is_standardised_rebuilt_and_normalised_on_its_own() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from guided_fixture import TWO_WAY, batch, build, concepts, full, losses, table
 
+from model import losses as L
 from model.attributes import Attributes
 from model.guided import GuidedVQShape
 
@@ -157,6 +158,9 @@ def test_text_draws_a_series_with_its_own_codes_and_the_series_attributes() -> N
     x_BAT = model.to_series(b.x)
     alone, _ = core.tokenize(x_BAT)
     z_UKC = model.text_codes(*model.text(table()))
+    with torch.no_grad():  # a code for each text, which at first would all choose the same
+        core.codebook.embedding.weight[:3] = z_UKC.mean(1)
+    assert core.codebook.lookup(z_UKC)[1].tolist() == [[0] * 4, [1] * 4, [2] * 4]
     found = model.from_text(x_BAT, alone, z_UKC[b.text])
     errors = []
     for i, x_AT in enumerate(x_BAT):  # two channels a window
@@ -166,6 +170,59 @@ def test_text_draws_a_series_with_its_own_codes_and_the_series_attributes() -> N
         errors.append(torch.nn.functional.mse_loss(drawn[0], x_AT))
     torch.testing.assert_close(found["series_from_text"], torch.stack(errors).mean())
     assert torch.equal(found["text_vq"], core.codebook(z_UKC[b.text]).vq)
+
+
+@pytest.mark.parametrize("sub_actions", ["head", "decoder"])
+@pytest.mark.parametrize("target", ["attention", "nearest"])
+def test_a_token_names_the_sub_actions_of_its_own_windows_class(target: str, sub_actions: str) -> None:
+    model = full(sub_actions=sub_actions, losses={"sub_action_target": target}).eval()
+    b, core, known = batch(model), model.core, concepts()
+    h_BKD = core.embed(model.to_series(b.x), b.keep)
+    z_BKC, _ = core.codebook.lookup(core.attr_decoder(h_BKD).z)
+    log_p_BKQ = model.sub_actions.log_p(h_BKD if sub_actions == "head" else z_BKC, known)
+    phrases_YRD, attend = model.text.project(known.phrases), model.guidance.text_to_series[0]
+    concept_YR = [[0, 1], [2], [3, 0, 4]]
+    terms = []
+    for i, log_p_KQ in enumerate(log_p_BKQ):  # two channels a window
+        own = concept_YR[b.group[i // 2]]
+        phrase_1RD = phrases_YRD[b.group[i // 2], : len(own)][None]
+        weights_1KR = attend(h_BKD[[i]], phrase_1RD, phrase_1RD)[1]
+        for k, log_p_Q in enumerate(log_p_KQ):
+            if target == "nearest":
+                terms.append(-max(log_p_Q[q] for q in own))
+            else:
+                terms.append(
+                    sum(w * (w.log() - log_p_Q[q]) for w, q in zip(weights_1KR[0, k], own, strict=True))
+                )
+    torch.testing.assert_close(losses(model)["sub_action"], torch.stack(terms).mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_pooled_losses_take_a_windows_channels_together_its_texts_group_and_its_own_label() -> None:
+    model = full(guidance={"attention": "two_way", "merge": "contrast"}).eval()
+    b = batch(model)._replace(label=torch.tensor([2, 2, 1, 0, 0, 0]))
+    model.weigh(torch.tensor([0, 0, 0, 1, 2, 2]))
+    h_BKD = model.core.embed(model.to_series(b.x), b.keep)
+    g_ULD, real_UL = model.text(table())
+    row_B = b.text.repeat_interleave(2)
+    fused = model.guidance(h_BKD, g_ULD[row_B], real_UL[row_B])
+    pooled: dict[str, list[torch.Tensor]] = {"h": [], "g": [], "s": [], "u": []}
+    for w, row in enumerate(b.text):
+        both = [2 * w, 2 * w + 1]
+        pooled["h"].append(h_BKD[both].mean((0, 1)))
+        pooled["s"].append(fused.s[both].mean((0, 1)))
+        pooled["g"].append(g_ULD[row, real_UL[row]].mean(0))
+        pooled["u"].append(fused.u[both][:, real_UL[row]].mean((0, 1)))
+    h, g, s, u = (torch.stack(rows) for rows in pooled.values())
+    weight = torch.tensor([6 / 9, 2.0, 1.0])
+    expected = {
+        "info_nce": L.info_nce(h, g, b.group, model.log_scale) + L.info_nce(s, u, b.group, model.log_scale),
+        "supcon": L.supcon(h, g, b.group) + L.supcon(s, u, b.group),
+        "ce_guided_series": L.ce_guided(model.guided_classifier(s), b.label, weight),
+        "ce_guided_text": L.ce_guided(model.text_classifier(u), b.label, weight),
+    }
+    found = model.losses(b, table(), concepts())
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=name)
 
 
 def test_text_recon_guided_reads_what_the_guided_heads_read() -> None:
