@@ -158,7 +158,8 @@ def _problem(layers: list[Layer], check: Callable[[RunConfig], None]) -> RunConf
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
-        return f"{where}: " * bool(where) + fault["msg"].removeprefix("Value error, ")
+        message = fault["msg"].removeprefix("Value error, ")
+        return message if not where or f"{where}." in message else f"{where}: {message}"
     except ValueError as error:
         return str(error)
 

@@ -189,7 +189,7 @@ class _Planner:
                     rows = "the variant's other settings switch" if variant else "every row switches"
                     raise setting.error(f"'{name}' has no effect: {rows} it off")
         asked, left = Counter(point.variant for point in points), Counter(variant for variant, _ in out)
-        alone = {variant for variant in asked if asked[variant] > left[variant] == 1}
+        alone = {v for v in asked if "variants" in self.data and asked[v] > left[v] == 1}
         owns = {point.variant: point.own for point in points}
         return [
             (self.row(Point(row.variant, owns[row.variant], {}, ())) if row.variant in alone else row, config)

@@ -62,7 +62,7 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
 
     (train_x, train_y), (val_x, val_y), _ = (loaded.side(rows) for rows in loaded.split)
     text, classes = read_text(config, job, train_y), len(loaded.entry.classes)
-    model = build(config, train_x, train_y, classes, text.width).to(job.device)
+    model = build(config, train_x, train_y, classes, text).to(job.device)
     x_WMT, val_x_WMT = tensor(train_x), tensor(val_x)
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": config.train.epochs - 1, "state": None}
     metrics_file = (folder / "metrics.jsonl").open("w", buffering=1)
@@ -109,15 +109,17 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
 
 
 def build(
-    config: RunConfig, x_WMT: np.ndarray, label_W: np.ndarray, classes: int, text_width: int
+    config: RunConfig, x_WMT: np.ndarray, label_W: np.ndarray, classes: int, text: "Text"
 ) -> GuidedVQShape:
     """The untrained model, on the CPU, standardised by its training windows."""
-    sizes = Sizes(x_WMT.shape[2], x_WMT.shape[1], classes, text_width)
+    sizes = Sizes(x_WMT.shape[2], x_WMT.shape[1], classes, text.width, text.names)
     queries = None if config.text.tokens == "native" else config.text.tokens
     model = GuidedVQShape(config.model, config.losses, sizes, queries, config.seed)
     offset, scale = x_WMT.mean((0, 2))[:, None], x_WMT.std((0, 2))[:, None] + 1e-8
     model.standardize(torch.tensor(offset), torch.tensor(scale))
     model.weigh(torch.tensor(label_W))
+    if text.concepts is not None:
+        model.know(text.concepts)
     return model
 
 
@@ -130,11 +132,13 @@ def finite(model: GuidedVQShape, x_WMT: torch.Tensor) -> bool:
 
 
 class Text(NamedTuple):
-    """A trial's encoded texts and concepts, and which training window sees which; None where unread."""
+    """A trial's encoded texts, its concepts and their names, and which training window sees which text; None
+    where unread."""
 
-    table: TextTable | None
-    concepts: ConceptTable | None
-    assignment: captions.Assignment | None
+    table: TextTable | None = None
+    concepts: ConceptTable | None = None
+    names: tuple[str, ...] = ()
+    assignment: captions.Assignment | None = None
 
     @property
     def width(self) -> int:
@@ -147,7 +151,7 @@ class Text(NamedTuple):
 def read_text(config: RunConfig, job: Job, label: np.ndarray) -> Text:
     """Raises ValueError if the bank is no longer the one that was planned."""
     if not (config.reads_text or config.reads_concepts):
-        return Text(None, None, None)
+        return Text()
     words = planned_words(config, job.digests["text"])
     rng = np.random.default_rng(stream(config.seed, "text_control"))
     assignment = captions.assign(words.per_class, config.text, label, rng)
@@ -166,4 +170,5 @@ def read_text(config: RunConfig, job: Job, label: np.ndarray) -> Text:
     if words.concepts is not None:
         phrases = [phrase for group in words.concepts.phrases for phrase in group]
         concepts = ConceptTable.from_tokens(embed(phrases), words.concepts.concept).to(job.device)
-    return Text(table, concepts, assignment)
+    names = () if words.concepts is None else tuple(words.concepts.names)
+    return Text(table, concepts, names, assignment)

@@ -10,12 +10,14 @@ from torch import Tensor
 
 
 class Sizes(NamedTuple):
-    """What the data decides: steps and channels of a window, classes, text_width (0: there is no text)."""
+    """What the data decides: steps and channels of a window, classes, text_width (0: there is no text), and
+    the names of the concepts that sub-actions speak of."""
 
     length: int
     channels: int
     classes: int
     text_width: int
+    concepts: tuple[str, ...] = ()
 
 
 class Batch(NamedTuple):

@@ -5,8 +5,6 @@ N codes, L text tokens, Y classes.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -18,23 +16,12 @@ from model.batch import Batch, BatchText, Sizes
 from model.concepts import ConceptTable
 from model.config import LossConfig, ModelConfig
 from model.guidance import GUIDANCE, Fused, OneWay
+from model.layers import without_dropout
 from model.representations import Tokens, features
 from model.streams import aside, seeded
 from model.sub_actions import SubActions
 from model.text import TextCodes, TextTable, TextTokens, masked_mean
 from model.vqshape import Output, VQShape
-
-
-@contextmanager
-def without_dropout(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no graph inside; the mode comes back afterwards. Draws no random number."""
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        module.train(training)
 
 
 class Guided(NamedTuple):
@@ -118,7 +105,7 @@ class GuidedVQShape(nn.Module):
         if weights.sub_action:
             with seeded(seed, "sub_actions"):
                 width_in = config.width if config.sub_actions == "head" else config.code_width
-                self.sub_actions = SubActions(width_in, sizes.text_width, config.width)
+                self.sub_actions = SubActions(width_in, sizes.text_width, config.width, len(sizes.concepts))
 
     def standardize(self, offset_M1: Tensor, scale_M1: Tensor) -> None:
         """Fix the per-channel statistics (training subjects only) that every window is standardised by."""
@@ -131,6 +118,21 @@ class GuidedVQShape(nn.Module):
         counts = torch.bincount(label, minlength=len(self.class_weight)).to(self.class_weight)
         weight = len(label) / (counts.clamp(min=1) * len(counts))
         self.class_weight.copy_(weight * (counts > 0))
+
+    def know(self, concepts: ConceptTable) -> None:
+        """Fix the vectors of the concepts. Raises ValueError in a model without sub-actions."""
+        if self.sub_actions is None:
+            raise ValueError("this model has no sub-actions: losses.sub_action is 0")
+        self.sub_actions.vectors.copy_(concepts.vectors)
+
+    @torch.no_grad()
+    def name_codes(self) -> Tensor:
+        """The distribution over `sizes.concepts` (N, Q) that each code names, without any series; raises
+        ValueError unless the model was built with sub_actions decoder."""
+        codes_NC = self.core.codebook.codes()
+        if self.sub_actions is None or self.config.sub_actions != "decoder" or codes_NC is None:
+            raise ValueError("only a model with sub_actions: decoder names its codes")
+        return self.sub_actions.log_p(codes_NC).exp()
 
     def to_series(self, x_WMT: Tensor) -> Tensor:
         """Standardised windows as series (B, A, T'): channel by channel, end to end, or together."""
@@ -269,7 +271,7 @@ class GuidedVQShape(nn.Module):
         self, sub_actions: SubActions, h_BKD: Tensor, z_BKC: Tensor, concepts: ConceptTable, group_W: Tensor
     ) -> Tensor:
         """The concepts that series-only tokens or codes name, against those of the window's text."""
-        log_p_BKQ = sub_actions.log_p(h_BKD if self.config.sub_actions == "head" else z_BKC, concepts)
+        log_p_BKQ = sub_actions.log_p(h_BKD if self.config.sub_actions == "head" else z_BKC)
         label_B = group_W.repeat_interleave(self.streams)
         if self.weights.sub_action_target == "nearest":
             return L.sub_action_nearest(log_p_BKQ, concepts.of_class[label_B])

@@ -6,6 +6,8 @@ dropout sits where theirs does. On a GPU torch's own kernels are used.
 B series, L and M positions, D width, H heads, E = D / H, p dropout probability.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -72,6 +74,18 @@ def dropout(x: Tensor, p: float) -> Tensor:
     if p == 0:
         return x
     return F.dropout(x, p) if x.is_cuda else Dropout.apply(x, p)
+
+
+@contextmanager
+def without_dropout(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no graph inside; the mode comes back afterwards. Draws no random number."""
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(training)
 
 
 def attention(q_BLD: Tensor, k_BMD: Tensor, v_BMD: Tensor, heads: int, series: int, p: float) -> Tensor:

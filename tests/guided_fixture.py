@@ -14,7 +14,7 @@ from model.guided import GuidedVQShape
 from model.text import TextTable
 
 torch.set_num_threads(1)  # more only get in each other's way on tensors this small
-SIZES = Sizes(length=24, channels=2, classes=3, text_width=12)
+SIZES = Sizes(length=24, channels=2, classes=3, text_width=12, concepts=tuple("abcde"))
 SMALL: dict[str, Any] = dict(
     patches=6, tokens=4, width=16, heads=2, encoder_layers=1, tokenizer_layers=1, codes=8, shape_length=16
 )
@@ -38,7 +38,10 @@ def build(
     **model: Any,
 ) -> GuidedVQShape:
     config = ModelConfig.model_validate(SMALL | model)
-    return GuidedVQShape(config, LossConfig.model_validate(losses or {}), sizes, queries, seed)
+    built = GuidedVQShape(config, LossConfig.model_validate(losses or {}), sizes, queries, seed)
+    if built.sub_actions is not None:
+        built.know(concepts())
+    return built
 
 
 def full(**model: Any) -> GuidedVQShape:

@@ -140,7 +140,7 @@ def test_every_verb_refuses_a_broken_sweep_file(refused: Any) -> None:
     [
         ("model:\n  patches: 10\n  hads: 4\n", 3, "did you mean 'model.heads'?"),
         ("model:\n  patches: 10\n  heads: '4'\n", 3, "a valid integer"),
-        ("model:\n  heads: 5\n  patches: 10\n", 2, "heads 5 do not divide width 64"),
+        ("model:\n  heads: 5\n  patches: 10\n", 2, "model.heads 5 do not divide model.width 64"),
         ("data:\n  name: spar\n  folds: 5\n", 2, "spar needs window_s and overlap_frac"),
         ("model.heads: 4\nseeds: 3\n", 2, "`seeds` belongs in the sweep file"),
         ("# nothing\n", None, "the file is empty"),

@@ -23,7 +23,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 SMALL = dict(
     patches=6, tokens=4, width=16, heads=2, encoder_layers=1, tokenizer_layers=1, codes=8, shape_length=16
 )
-SIZES = Sizes(length=24, channels=2, classes=3, text_width=12)
+SIZES = Sizes(length=24, channels=2, classes=3, text_width=12, concepts=("lift", "lower"))
 ONE_WAY = {"guidance": {"attention": "one_way", "layers": 2}}
 TEXT = ONE_WAY | {"text_codes": True, "sub_actions": "decoder"}
 LOSSES = {"info_nce": 0.1, "text_recon": 0.1, "series_from_text": 1, "sub_action": 1, "ce_series": 0.2}

@@ -42,13 +42,42 @@ PAIRS: list[tuple[dict[str, Any], str]] = [
     ({"data": {"split": "subject_kfold"}}, "split must be official"),
     ({"data": {"fold": 1}}, "fold 1 is above 0"),
     ({"data": SPAR | {"folds": 4, "fold": 4}}, "fold 4 is above 3"),
-    ({"model": {"width": 60, "heads": 8}}, r"heads 8 do not divide width 60; try \[5, 6, 10\]"),
+    ({"model": {"width": 60, "heads": 8}}, r"model.heads 8 do not divide model.width 60; try \[5, 6, 10\]"),
     ({"model": {"smoothing": 4}}, "smoothing 4 is even; try 3"),
     ({"train": {"lr": 1e-6}}, "lr_min 1e-05 is above lr 1e-06"),
     ({"probe": {"representation": "statistics"}}, "belongs to baseline: statistics alone"),
     ({"model": GUIDED, "text": {"source": "none"}}, "text.source is none: set it to label"),
     ({"losses": {"info_nce": 1}, "text": {"source": "none"}}, "text.source is none: set it to label"),
     ({"losses": {"consistency": 1}}, "set model.guidance.attention to one_way or two_way"),
+    ({"losses": {"text_recon": 1}, "text": {"control": "constant"}}, "leaves losses.text_recon nothing"),
+    (
+        {"model": {"sub_actions": "head"}, "losses": {"sub_action": 1}, "text": {"control": "constant"}},
+        "losses.sub_action nothing to learn: set to 0 and model.sub_actions to none",
+    ),
+    (
+        {
+            "model": GUIDED | {"sub_actions": "head"},
+            "losses": {"sub_action": 1, "sub_action_target": "attention"},
+            "text": {"tokens": 3},
+        },
+        "set text.tokens to native",
+    ),
+    ({"model": {"sub_actions": "head"}}, "go together"),
+    ({"losses": {"sub_action": 1}}, "go together"),
+    ({"model": {"quantizer": "none", "sub_actions": "decoder"}, "losses": {"sub_action": 1}}, "try head"),
+    ({"model": {"quantizer": "none"}, "probe": {"representation": "histogram"}}, "no histogram of codes"),
+    ({"model": {"quantizer": "fsq", "codes": 33}}, r"fsq can't have 33 codes; try \[8, 16, 32\]"),
+    ({"model": {"quantizer": "cosine", "code_width": 1}}, "set code_width to 2"),
+    ({"model": {"shape_length": 40}}, r"no multiple of 16; try \[32, 48\]"),
+    ({"model": {"guidance": {"attention": "one_way", "heads": 7}}}, "model.guidance.heads 7 do not divide"),
+    ({"model": {"guidance": {"attention": "one_way", "at": "patches", "into": ["z"]}}}, "set .* to all"),
+    ({"losses": {"ce_guided_series": 1}}, "set model.guidance.attention to one_way or two_way"),
+    ({"model": GUIDED, "losses": {"ce_guided_text": 1}}, "set model.guidance.attention to two_way"),
+    ({"losses": {"text_recon": 1, "text_recon_level": "guided"}}, "reads fused tokens"),
+    ({"model": GUIDED | {"quantizer": "fsq"}, "losses": {"consistency": 1}}, "leave z out"),
+    ({"model": {"text_codes": True}}, "losses.text_vq and series_from_text"),
+    ({"losses": {"text_vq": 1}}, "needs model.text_codes: true"),
+    ({"model": {"text_codes": True, "quantizer": "ema"}, "losses": {"text_vq": 1}}, "can't move the codes"),
     (
         {"model": {"guidance": {"attention": "two_way", "merge": "contrast"}}},
         "supcon or ce_guided_text alone",
@@ -110,6 +139,12 @@ def test_a_length_that_the_model_can_not_cut_is_refused_with_numbers_that_work(n
         config.check_length(200)
     with pytest.raises(ValueError, match="a series of 0 samples"):
         config.check_length(0)
+
+
+def test_as_many_heads_for_guidance_as_for_the_model_is_one_config() -> None:
+    guided = {"guidance": {"attention": "one_way", "heads": 4}}
+    assert ModelConfig.model_validate(guided) == ModelConfig.model_validate(GUIDED)
+    assert ModelConfig.model_validate(guided | {"heads": 2}).guidance.heads == 4
 
 
 def test_every_number_of_a_config_has_a_range() -> None:

@@ -71,7 +71,7 @@ def variant(settings: dict[str, Any]) -> str:
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_trains_an_epoch_and_reports_its_losses(level: str, store: Store, jobs: Jobs) -> None:
     settings = LEVELS[level]
-    (job,) = jobs(f"row: {{{variant(settings)}}}")
+    job, *_ = jobs(f"row: {{{variant(settings)}}}, plain: {{}}")
     config = RunConfig.model_validate(job.config)
     trial.run([job])
     found = numbers(store, job)["metrics"]

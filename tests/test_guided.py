@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from guided_fixture import TWO_WAY, batch, build, concepts, full, losses, table
+from guided_fixture import SMALL, TWO_WAY, batch, build, concepts, full, losses, table
 
 from model import losses as L
 from model.attributes import Attributes
@@ -55,9 +55,19 @@ OTHERWISE: list[tuple[dict[str, Any], dict[str, set[str]]]] = [
         {"spread": SERIES | {"tl_mean_head"}, "consistency": SERIES | {"z_head"}},
     ),
     (
-        {"quantizer": "none", "text_codes": False, "losses": {"text_vq": 0, "series_from_text": 0}}
+        {
+            "quantizer": "none",
+            "text_codes": False,
+            "sub_actions": "head",
+            "losses": {"text_vq": 0, "series_from_text": 0},
+        }
         | {"guidance": TWO_WAY | {"into": ["t", "mu"]}},
-        {"vq": set(), "shape": REACHES["shape"], "consistency": SERIES | {"tl_mean_head", "mu_head"}},
+        {
+            "vq": set(),
+            "shape": REACHES["shape"],
+            "consistency": SERIES | {"tl_mean_head", "mu_head"},
+            "sub_action": SERIES | {"sub_actions"},
+        },
     ),
 ]
 
@@ -158,9 +168,9 @@ def test_text_draws_a_series_with_its_own_codes_and_the_series_attributes() -> N
     x_BAT = model.to_series(b.x)
     alone, _ = core.tokenize(x_BAT)
     z_UKC = model.text_codes(*model.text(table()))
-    with torch.no_grad():  # a code for each text, which at first would all choose the same
-        core.codebook.embedding.weight[:3] = z_UKC.mean(1)
-    assert core.codebook.lookup(z_UKC)[1].tolist() == [[0] * 4, [1] * 4, [2] * 4]
+    with torch.no_grad():  # codes near each text's, which at first would all choose the same
+        core.codebook.embedding.weight[:6] = z_UKC[:, :2].flatten(0, 1)
+    assert len({tuple(codes) for codes in core.codebook.lookup(z_UKC)[1].tolist()}) == 3
     found = model.from_text(x_BAT, alone, z_UKC[b.text])
     errors = []
     for i, x_AT in enumerate(x_BAT):  # two channels a window
@@ -179,7 +189,7 @@ def test_a_token_names_the_sub_actions_of_its_own_windows_class(target: str, sub
     b, core, known = batch(model), model.core, concepts()
     h_BKD = core.embed(model.to_series(b.x), b.keep)
     z_BKC, _ = core.codebook.lookup(core.attr_decoder(h_BKD).z)
-    log_p_BKQ = model.sub_actions.log_p(h_BKD if sub_actions == "head" else z_BKC, known)
+    log_p_BKQ = model.sub_actions.log_p(h_BKD if sub_actions == "head" else z_BKC)
     phrases_YRD, attend = model.text.project(known.phrases), model.guidance.text_to_series[0]
     concept_YR = [[0, 1], [2], [3, 0, 4]]
     terms = []
@@ -197,7 +207,7 @@ def test_a_token_names_the_sub_actions_of_its_own_windows_class(target: str, sub
     torch.testing.assert_close(losses(model)["sub_action"], torch.stack(terms).mean(), rtol=1e-5, atol=1e-6)
 
 
-def test_pooled_losses_take_a_windows_channels_together_its_texts_group_and_its_own_label() -> None:
+def test_pooled_losses_take_a_windows_channels_together_and_the_class_of_its_text() -> None:
     model = full(guidance={"attention": "two_way", "merge": "contrast"}).eval()
     b = batch(model)._replace(label=torch.tensor([2, 2, 1, 0, 0, 0]))
     model.weigh(torch.tensor([0, 0, 0, 1, 2, 2]))
@@ -217,8 +227,8 @@ def test_pooled_losses_take_a_windows_channels_together_its_texts_group_and_its_
     expected = {
         "info_nce": L.info_nce(h, g, b.group, model.log_scale) + L.info_nce(s, u, b.group, model.log_scale),
         "supcon": L.supcon(h, g, b.group) + L.supcon(s, u, b.group),
-        "ce_guided_series": L.ce_guided(model.guided_classifier(s), b.label, weight),
-        "ce_guided_text": L.ce_guided(model.text_classifier(u), b.label, weight),
+        "ce_guided_series": L.ce_guided(model.guided_classifier(s), b.group, weight),
+        "ce_guided_text": L.ce_guided(model.text_classifier(u), b.group, weight),
     }
     found = model.losses(b, table(), concepts())
     for name, value in expected.items():
@@ -259,7 +269,8 @@ CELLS: list[dict[str, Any]] = [
     {"losses": {"text_recon_level": "guided", "sub_action_target": "attention"}, "sub_actions": "head"},
     *({"quantizer": name} for name in ("rotation", "simvq")),
     *(
-        {"quantizer": name, "text_codes": False, "losses": {"text_vq": 0, "series_from_text": 0}}
+        {"quantizer": name, "text_codes": False, "sub_actions": "head"}
+        | {"losses": {"text_vq": 0, "series_from_text": 0}}
         for name in ("ema", "cosine", "fsq", "none")
     ),
 ]
@@ -281,3 +292,24 @@ def test_a_step_in_bfloat16_has_finite_losses_near_those_in_float32(settings: di
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert grads and all(g.isfinite().all() and g.dtype == torch.float32 for g in grads.values())
     assert model.core.codebook.codes() is None or model.core.codebook.codes().dtype == torch.float32
+
+
+def test_the_label_itself_reaches_the_supervised_loss_alone() -> None:
+    """Under shuffled text everything else follows the class that the text was made for."""
+    model = full().eval()
+    b = batch(model)
+    other = b._replace(label=b.label.flip(0))
+    one, two = (model.losses(each, table(), concepts()) for each in (b, other))
+    assert {name for name in one if not torch.equal(one[name], two[name])} == {"ce_series", "total"}
+
+
+def test_codes_name_their_sub_actions_without_any_series() -> None:
+    model = full().eval()
+    named_NQ = model.name_codes()
+    assert named_NQ.shape == (SMALL["codes"], 5)
+    torch.testing.assert_close(named_NQ.sum(1), torch.ones(SMALL["codes"]))
+    assert torch.equal(named_NQ, model.sub_actions.log_p(model.core.codebook.codes()).exp())
+    with pytest.raises(ValueError, match="only a model with sub_actions: decoder names its codes"):
+        full(sub_actions="head").name_codes()
+    with pytest.raises(ValueError, match="has no sub-actions"):
+        build().know(concepts())

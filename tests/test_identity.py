@@ -29,7 +29,9 @@ CONTEXTS = {
     "text on": RunConfig.model_validate(TEXT_ON),
     "subjects": RunConfig.model_validate(TEXT_ON | {"data": SPAR}),
     "one way": RunConfig.model_validate({"model": {"guidance": {"attention": "one_way", "into": ["t"]}}}),
-    "constant text": RunConfig.model_validate(TEXT_ON | {"text": {"control": "constant"}}),
+    "constant text": RunConfig.model_validate(
+        TEXT_ON | {"text": {"control": "constant"}, "losses": TEXT_ON["losses"] | {"text_recon": 0}}
+    ),
     "text to rebuild": RunConfig.model_validate({"losses": {"text_recon": 0.1}}),
     "no entropy": RunConfig.model_validate({"model": {"entropy_weight": 0}}),
     "statistics": RunConfig.model_validate({"baseline": "statistics"}),

@@ -259,11 +259,12 @@ def test_ema_moves_codes_to_the_mean_of_their_tokens_by_hand() -> None:
 @pytest.mark.parametrize("name", ["ema", "cosine"])
 def test_a_running_mean_that_no_token_chose_stays_where_it_was(name: str) -> None:
     level, z = build(name), tokens()
-    before, chosen = level.codes(), level.lookup(z)[1].unique().tolist()
-    idle = [i for i in range(CODES) if i not in chosen]
-    level(z)
-    assert idle and before is not None
-    torch.testing.assert_close(level.codes()[idle], before[idle], rtol=1e-4, atol=1e-6)
+    before, z = level.codes(), z[:1, :1]
+    idle = [i for i in range(CODES) if i != int(level.lookup(z)[1])]
+    for _ in range(1500):  # the library's smoothed counts had drawn them to the origin by then
+        level(z)
+    assert before is not None
+    torch.testing.assert_close(level.codes()[idle], before[idle], rtol=1e-5, atol=1e-6)
 
 
 def test_an_ema_update_leaves_the_gradients_of_earlier_passes_alone() -> None:

@@ -108,3 +108,13 @@ def test_the_cheaper_way_depends_on_how_many_codes_occur(tokens: int, decodes: i
     code_BK, codes_NC = torch.arange(tokens)[None] % 2, torch.randn(50, 8)
     module.decode(codes_NC[code_BK].requires_grad_(), code_BK, codes_NC)
     assert decoded == [decodes]
+
+
+def test_a_flat_shape_has_a_gradient_of_zero_either_way() -> None:
+    module = decoder(1, 1, torch.float32)
+    torch.nn.init.zeros_(module.layers[9].weight)
+    for way in (module.by_code, lambda z, code, codes: module(z.flatten(0, 1)).unflatten(0, code.shape)):
+        codes_NC, code_BK = torch.randn(4, 8), torch.arange(4)[None]
+        z_BKC = codes_NC[code_BK].requires_grad_()
+        way(z_BKC, code_BK, codes_NC).sum().backward()
+        assert z_BKC.grad is not None and (z_BKC.grad == 0).all()

@@ -44,7 +44,7 @@ def test_every_row_of_a_sweep_takes_a_step_and_gives_its_primary_representation(
         loaded = data.load_split(config.data, str(job.digests["data"]), store.cache)
         x, y = loaded.side(loaded.split.train[:: len(loaded.split.train) // WINDOWS][:WINDOWS])
         text = read_text(config, job, y)
-        model = build(config, x, y, len(loaded.entry.classes), text.width)
+        model = build(config, x, y, len(loaded.entry.classes), text)
         training = TrainingSet(config, torch.tensor(x), torch.tensor(y), text.assignment)
         losses = model.losses(next(training.epoch(0)), text.table, text.concepts)
         losses["total"].backward()

@@ -110,8 +110,21 @@ def test_equal_grid_points_of_one_variant_become_one_row_and_are_counted(plan: A
 def test_grid_points_that_a_variant_switches_off_merge(plan: Any) -> None:
     variants = "{off: {model.guidance.attention: none}, on: {model.guidance.attention: one_way}}"
     sweep = plan(f"variants: {variants}\ngrid: {{model.guidance.into: [[z], [t]]}}\n")
-    assert [row.name for row in sweep.rows] == ["off into=[z]", "on into=[z]", "on into=[t]"]
+    assert [row.name for row in sweep.rows] == ["off", "on into=[z]", "on into=[t]"]
     assert sweep.merged == 1
+
+
+def test_a_setting_for_all_rows_that_no_row_reads_is_refused(plan: Any) -> None:
+    with pytest.raises(FileError, match=r"'text.form' has no effect: every row switches it off"):
+        plan("set: {text.form: keyword}\nvariants: {a: {}, b: {losses.ce_series: 0.1}}\n")
+    plan("set: {text.form: keyword}\nvariants: {a: {}, b: {losses.text_recon: 0.1}}\n")
+
+
+def test_the_texts_do_not_name_a_trial_that_reads_concepts_alone(plan: Any) -> None:
+    alone = "{model.sub_actions: head, losses.sub_action: 0.1}"
+    one = plan(f"variants: {{a: {alone}}}\n")
+    other = plan(f"set: {{text.form: keyword}}\nvariants: {{a: {alone}, b: {{losses.text_recon: 0.1}}}}\n")
+    assert one.cells[0].signature == other.cells[0].signature
 
 
 def test_equal_rows_of_two_variants_stay_two_rows_of_one_trial(plan: Any) -> None:
