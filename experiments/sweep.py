@@ -183,7 +183,8 @@ class _Planner:
             read |= {(point.variant, name) for name in point.own if not inside(name, unused)}
             read |= {(None, name) for name in own if not inside(name, unused)}
             out.setdefault((point.variant, digest(canonical(config))), (self.row(point), config))
-        for variant, layer in [(None, own), *((point.variant, point.own) for point in points)]:
+        trains = any(config.baseline == "none" for _, config in out.values())
+        for variant, layer in [(None, own if trains else {}), *((p.variant, p.own) for p in points)]:
             for name, setting in layer.items():
                 if (variant, name) not in read and setting.value != "none":
                     rows = "the variant's other settings switch" if variant else "every row switches"

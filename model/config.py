@@ -137,7 +137,7 @@ class ModelConfig(Frozen):
             raise ValueError(f"model.smoothing {self.smoothing} is even; try {self.smoothing - 1}")
         if self.quantizer in ("cosine", "rotation") and self.code_width == 1:
             raise ValueError(
-                f"model.quantizer {self.quantizer} reads angles, and one number has none: set code_width to 2"
+                f"model.code_width 1 leaves quantizer {self.quantizer} no angle to read; try [2]"
             )
         if self.quantizer == "fsq" and self.codes not in FSQ_LEVELS:
             near = _near(list(FSQ_LEVELS), self.codes)

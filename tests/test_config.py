@@ -67,7 +67,7 @@ PAIRS: list[tuple[dict[str, Any], str]] = [
     ({"model": {"quantizer": "none", "sub_actions": "decoder"}, "losses": {"sub_action": 1}}, "try head"),
     ({"model": {"quantizer": "none"}, "probe": {"representation": "histogram"}}, "no histogram of codes"),
     ({"model": {"quantizer": "fsq", "codes": 33}}, r"fsq can't have 33 codes; try \[8, 16, 32\]"),
-    ({"model": {"quantizer": "cosine", "code_width": 1}}, "set code_width to 2"),
+    ({"model": {"quantizer": "cosine", "code_width": 1}}, "no angle to read"),
     ({"model": {"shape_length": 40}}, r"no multiple of 16; try \[32, 48\]"),
     ({"model": {"guidance": {"attention": "one_way", "heads": 7}}}, "model.guidance.heads 7 do not divide"),
     ({"model": {"guidance": {"attention": "one_way", "at": "patches", "into": ["z"]}}}, "set .* to all"),
