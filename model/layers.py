@@ -95,12 +95,12 @@ def attention(q_BLD: Tensor, k_BMD: Tensor, v_BMD: Tensor, heads: int, series: i
     are drawn.
     """
     q, k, v = (u.unflatten(-1, (heads, -1)).transpose(1, 2) for u in (q_BLD, k_BMD, v_BMD))
+    rows = max(len(q), len(k))
     if p == 0 or q.is_cuda:
-        rows = max(len(q), len(k)) if p == 0 else series
+        rows = rows if p == 0 else series
         q, k, v = (u.expand(rows, -1, -1, -1) for u in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v, dropout_p=p)
     else:
-        rows = max(len(q), len(k))
         q, k = ((u.expand(rows, -1, -1, -1)).flatten(0, 1) for u in (q * q.shape[-1] ** -0.5, k))
         weights = torch.bmm(q, k.transpose(1, 2)).softmax(-1).unflatten(0, (rows, heads))
         weights = dropout(weights.expand(series, -1, -1, -1), p).flatten(0, 1)
@@ -108,41 +108,46 @@ def attention(q_BLD: Tensor, k_BMD: Tensor, v_BMD: Tensor, heads: int, series: i
     return out.transpose(1, 2).flatten(2)
 
 
+Layer = nn.TransformerEncoderLayer | nn.TransformerDecoderLayer
+
+
+def attend_itself(layer: Layer, x: Tensor, series: int) -> Tensor:
+    """A layer's first block, norm included. x (B, L, D), or (1, L, D) for all `series`."""
+    on, a = float(layer.training), layer.self_attn
+    q, k, v = linear(x, a.in_proj_weight, a.in_proj_bias).chunk(3, -1)
+    found = attention(q, k, v, a.num_heads, series, a.dropout * on)
+    found = linear(found, a.out_proj.weight, a.out_proj.bias)
+    return layer.norm1(x + dropout(found, layer.dropout1.p * on))
+
+
+def feed_forward(layer: Layer, x: Tensor, p: float) -> Tensor:
+    """A layer's last block before its norm: x and, with dropout p, what the two linear layers make of it."""
+    on = float(layer.training)
+    found = linear(x, layer.linear1.weight, layer.linear1.bias, "gelu")
+    found = linear(dropout(found, layer.dropout.p * on), layer.linear2.weight, layer.linear2.bias)
+    return x + dropout(found, p * on)
+
+
 class EncoderLayer(nn.TransformerEncoderLayer):
     """x (B, L, D) -> (B, L, D): self-attention, feed-forward."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        on = float(self.training)
-        a = self.self_attn
-        q, k, v = linear(x, a.in_proj_weight, a.in_proj_bias).chunk(3, -1)
-        found = attention(q, k, v, a.num_heads, len(x), a.dropout * on)
-        found = linear(found, a.out_proj.weight, a.out_proj.bias)
-        x = self.norm1(x + dropout(found, self.dropout1.p * on))
-        found = linear(x, self.linear1.weight, self.linear1.bias, "gelu")
-        found = linear(dropout(found, self.dropout.p * on), self.linear2.weight, self.linear2.bias)
-        return self.norm2(x + dropout(found, self.dropout2.p * on))
+        x = attend_itself(self, x, len(x))
+        return self.norm2(feed_forward(self, x, self.dropout2.p))
 
 
 class DecoderLayer(nn.TransformerDecoderLayer):
     """x (B, L, D), or (1, L, D) for all series, and memory (B, M, D) -> (B, L, D)."""
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:  # type: ignore[override]
-        on = float(self.training)
-        a = self.self_attn
-        q, k, v = linear(x, a.in_proj_weight, a.in_proj_bias).chunk(3, -1)
-        found = attention(q, k, v, a.num_heads, len(memory), a.dropout * on)
-        found = linear(found, a.out_proj.weight, a.out_proj.bias)
-        x = self.norm1(x + dropout(found, self.dropout1.p * on))
-        a = self.multihead_attn
-        width = x.shape[-1]
+        x = attend_itself(self, x, len(memory))
+        on, a, width = float(self.training), self.multihead_attn, x.shape[-1]
         q = linear(x, a.in_proj_weight[:width], a.in_proj_bias[:width])
         k, v = linear(memory, a.in_proj_weight[width:], a.in_proj_bias[width:]).chunk(2, -1)
         found = attention(q, k, v, a.num_heads, len(memory), a.dropout * on)
         found = linear(found, a.out_proj.weight, a.out_proj.bias)
         x = self.norm2(x + dropout(found, self.dropout2.p * on))
-        found = linear(x, self.linear1.weight, self.linear1.bias, "gelu")
-        found = linear(dropout(found, self.dropout.p * on), self.linear2.weight, self.linear2.bias)
-        return self.norm3(x + dropout(found, self.dropout3.p * on))
+        return self.norm3(feed_forward(self, x, self.dropout3.p))
 
 
 def chunks(x_BLD: Tensor, length: int) -> tuple[Tensor, ...]:
