@@ -43,12 +43,7 @@ def distances(z_BKC: Tensor, codes_NC: Tensor) -> Tensor:
 
 
 class Quantizer(nn.Module):
-    """What every level keeps to. Nothing here draws a random number once it is built.
-
-    `distributes`: z has a distribution over the codes.
-    """
-
-    distributes: ClassVar[bool] = True
+    """What every level keeps to. Nothing here draws a random number once it is built."""
 
     def forward(self, z_BKC: Tensor, update: bool = True) -> Quantized:
         """The value of z equals `codes()[code]`. Running state, if a level has any, moves in training mode
@@ -65,7 +60,7 @@ class Quantizer(nn.Module):
 
     def distribution(self, z_BKC: Tensor, temperature: float) -> Tensor:
         """log p (B, K, N) of each code, softmin(distance / temperature); the codes get no gradient.
-        Raises NotImplementedError where `distributes` is false."""
+        Raises NotImplementedError for a level that config.DISTRIBUTES does not name."""
         raise NotImplementedError(f"{type(self).__name__} has no distribution over codes")
 
 

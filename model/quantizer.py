@@ -29,8 +29,6 @@ class Grid(Quantizer):
     Raises ValueError for a number of codes that FSQ_LEVELS lacks.
     """
 
-    distributes = False
-
     def __init__(self, codes: int, code_width: int) -> None:
         from vector_quantize_pytorch import FSQ
 
@@ -54,8 +52,6 @@ class Grid(Quantizer):
 
 class Unquantized(Quantizer):
     """none: z as it is."""
-
-    distributes = False
 
     def forward(self, z_BKC: Tensor, update: bool = True) -> Quantized:
         return Quantized(z_BKC, None, torch.zeros((), device=z_BKC.device))
