@@ -26,7 +26,7 @@ from torch import nn
 
 from experiments.config import RunConfig
 from experiments.lit import Lit, TrainingSet, fit
-from experiments.train import build
+from experiments.train import Text, build
 from model.streams import stream
 
 WINDOWS, CHANNELS, STEPS, CLASSES = 30, 6, 100, 4  # BasicMotions' training windows
@@ -100,7 +100,7 @@ def main() -> None:
 
     def run(loop: Callable[[Timed], None]) -> tuple[float, float, list[dict[str, float]]]:
         curve: list[dict[str, float]] = []
-        model = build(config, x_WMT, label_W, CLASSES, 0)
+        model = build(config, x_WMT, label_W, CLASSES, Text())
         data = TrainingSet(config, torch.tensor(x_WMT), torch.tensor(label_W), None)
         module = Timed(config, model, data, None, None, lambda _, means: curve.append(means))
         began = Timed.clock()

@@ -7,8 +7,9 @@ plain: each of the B x K tokens decoded on its own, torch's transformer layers, 
 ours:  model.vqshape and a fused AdamW
 
 Both start from the same weights, take the same batches in turn, and are checked first to give the same
-losses and gradients without dropout. A step: forward, four losses, backward, clip, optimiser. Needs torch
-and pydantic.
+losses and gradients without dropout. A step: forward, four losses, backward, clip, optimiser. Ours decodes
+each code that occurs once, so the codebook is z of the batch itself and the learning rate 0: nearly all codes
+occur throughout. Needs torch and pydantic.
 
 B series, T steps, P patches, K tokens, D width, C code width, N codes, S shape length.
 """
@@ -211,14 +212,17 @@ class Plain(nn.Module):
 class Side:
     """One implementation with its optimiser; every call is one step or one evaluation pass."""
 
-    def __init__(self, name: str, c: ModelConfig, length: int, device: str, precision: str) -> None:
-        self.name, self.device, self.precision = name, device, precision
-        self.model: nn.Module = Plain(c, length) if name == "plain" else VQShape(c, length, axes=1, seed=0)
-        if name == "plain":
-            self.model.load_state_dict(VQShape(c, length, axes=1, seed=0).state_dict())
-        self.model.to(device)
+    def __init__(self, name: str, c: ModelConfig, x_B1T: Tensor, precision: str) -> None:
+        self.name, self.device, self.precision = name, x_B1T.device.type, precision
+        core = VQShape(c, x_B1T.shape[-1], axes=1, seed=0)
+        with torch.no_grad():
+            z = core.eval().tokenize(x_B1T.cpu())[0].z.flatten(0, 1)
+            core.codebook.embedding.weight.copy_(z[:: len(z) // c.codes][: c.codes])
+        self.model: nn.Module = Plain(c, x_B1T.shape[-1]) if name == "plain" else core
+        self.model.load_state_dict(core.state_dict())
+        self.model.to(self.device)
         fused = {"fused": True} if name == "ours" else {}
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=0.01, **fused)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.0, weight_decay=0.01, **fused)
 
     def autocast(self) -> AbstractContextManager[None]:
         on = self.precision == "bf16"
@@ -255,6 +259,14 @@ def seconds(side: Side, work: str, batch: tuple[Tensor, Tensor]) -> float:
     return time.perf_counter() - began
 
 
+def codes_in_use(ours: Side, x_B1T: Tensor) -> int:
+    assert isinstance(ours.model, VQShape)
+    with torch.no_grad(), ours.autocast():
+        code = ours.model.eval().tokenize(x_B1T)[1].code
+    assert code is not None
+    return len(code.unique())
+
+
 def difference(sides: list[Side], batch: tuple[Tensor, Tensor]) -> dict[str, float]:
     """Largest relative difference of the losses, and of the gradients (by norm), without dropout."""
     losses, grads = [], []
@@ -284,7 +296,7 @@ def difference(sides: list[Side], batch: tuple[Tensor, Tensor]) -> dict[str, flo
 def peak_mb(argv: list[str], name: str) -> float:
     """Peak memory of two steps of one implementation alone: of the process, or of the GPU's allocator."""
     command = [sys.executable, __file__, *argv, "--alone", name]
-    return float(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    return float(json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout))
 
 
 def main() -> None:
@@ -310,7 +322,7 @@ def main() -> None:
     batch = (x_B1T.to(args.device), keep_BP.to(args.device))
 
     if args.alone:
-        side = Side(args.alone, c, length, args.device, args.precision)
+        side = Side(args.alone, c, batch[0], args.precision)
         for _ in range(2):
             side.step(*batch)
         gpu = args.device == "cuda"
@@ -320,7 +332,7 @@ def main() -> None:
 
     # First: a child's ru_maxrss starts from its parent's.
     peaks = {name: peak_mb(sys.argv[1:], name) for name in ("plain", "ours")}
-    sides = [Side(name, c, length, args.device, args.precision) for name in ("plain", "ours")]
+    sides = [Side(name, c, batch[0], args.precision) for name in ("plain", "ours")]
     off = difference(sides, batch)
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} CPU threads"
     print(f"{torch.__version__}, {where}, {args.precision}; batch {size}, width {c.width}, {c.codes} codes")
@@ -338,6 +350,8 @@ def main() -> None:
             middle = statistics.median(found)
             peak = f"   peak {peaks[name]:6.0f} MB" if work == "step" else ""
             print(f"{work:9}{name:6}{middle:8.3f} s   {size / middle:8.1f} series/s{peak}")
+        if work == "step":
+            print(f"step     codes in use {codes_in_use(sides[1], batch[0])}")
         ratio = statistics.median(times["plain"]) / statistics.median(times["ours"])
         print(f"{work:9}ratio {ratio:8.2f}x")
 
