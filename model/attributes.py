@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from model.codebooks import full_precision
+
 MIN_LENGTH = 1 / 64  # shortest shape, as a part of the window (the reference's min_shape_len)
 
 
@@ -24,18 +26,21 @@ class Attributes(NamedTuple):
 
 
 class Head(nn.Module):
-    """Two-layer MLP with ReLU."""
+    """Two-layer MLP with ReLU, in its weights' precision: bfloat16 would round a start near 1 to 1/256."""
 
     def __init__(self, width_in: int, width_out: int, hidden: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(width_in, hidden), nn.ReLU(), nn.Linear(hidden, width_out))
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.layers(h)
+        with full_precision(h):
+            return self.layers(h.to(next(self.parameters()).dtype))
 
     def mean(self, h_WID: Tensor) -> Tensor:
         """The mean over I of what it makes of each (W, width_out), taken before the last, linear, layer."""
-        return self.layers[2](self.layers[:2](h_WID).mean(1))
+        with full_precision(h_WID):
+            h_WID = h_WID.to(next(self.parameters()).dtype)
+            return self.layers[2](self.layers[:2](h_WID).mean(1))
 
 
 class AttributeDecoder(nn.Module):

@@ -184,8 +184,9 @@ class MovingAverage(Nearest):
             code_BK = distances(self.place(z_BKC), before_NC).argmin(-1)
             self.book.update_indices(z_BKC.float(), code_BK)
             # The library smooths counts, which would draw a code that nobody chooses to the origin.
-            chosen_N1 = torch.bincount(code_BK.flatten(), minlength=len(before_NC)).bool().unsqueeze(1)
-            self.book.codebook = torch.where(chosen_N1, self.book.codebook, before_NC)
+            chosen_N = torch.zeros(len(before_NC), dtype=torch.bool, device=z_BKC.device)
+            chosen_N[code_BK.flatten()] = True
+            self.book.codebook = torch.where(chosen_N.unsqueeze(1), self.book.codebook, before_NC)
 
 
 class Cosine(MovingAverage):

@@ -13,6 +13,11 @@ CODES_AT_ONCE = 16  # measured times hardly differ from 8 to 64; memory does
 TOKENS_AT_ONCE = 1024
 
 
+def parts(v: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Parts of the first axis that fit the CPU's cache; the whole on a GPU."""
+    return (v,) if v.is_cuda else v.split(size)
+
+
 class UpSample(nn.Module):
     """Nearest up-sampling x4, then a convolution."""
 
@@ -115,8 +120,8 @@ class ThroughJacobian(torch.autograd.Function):
         code_BK, jacobian_NASC = ctx.saved_tensors
         jacobian_NSC = jacobian_NASC.flatten(1, 2)
         g_I1S = g_BKAS.flatten(0, 1).flatten(1).unsqueeze(1)
-        parts = zip(g_I1S.split(TOKENS_AT_ONCE), code_BK.flatten().split(TOKENS_AT_ONCE), strict=True)
-        z_I1C = torch.cat([torch.bmm(g, jacobian_NSC.index_select(0, code)) for g, code in parts])
+        pairs = zip(parts(g_I1S, TOKENS_AT_ONCE), parts(code_BK.flatten(), TOKENS_AT_ONCE), strict=True)
+        z_I1C = torch.cat([torch.bmm(g, jacobian_NSC.index_select(0, code)) for g, code in pairs])
         return g_BKAS, z_I1C.view(*code_BK.shape, -1), None, None
 
 
@@ -149,7 +154,7 @@ class ShapeDecoder(nn.Module):
         eye_ICC = torch.eye(z_IC.shape[1], dtype=z_IC.dtype, device=z_IC.device).expand(len(z_IC), -1, -1)
         found = [
             self._jacobian(*part)
-            for part in zip(z_IC.split(CODES_AT_ONCE), eye_ICC.split(CODES_AT_ONCE), strict=True)
+            for part in zip(parts(z_IC, CODES_AT_ONCE), parts(eye_ICC, CODES_AT_ONCE), strict=True)
         ]
         return torch.cat(found)
 
@@ -176,7 +181,9 @@ class ShapeDecoder(nn.Module):
         s_BKAS = F.embedding(code_BK, shapes_NAS.flatten(1)).unflatten(-1, shapes_NAS.shape[1:])
         if not (z_BKC.requires_grad and torch.is_grad_enabled()):
             return s_BKAS
-        return ThroughJacobian.apply(s_BKAS, z_BKC, code_BK, self.jacobian(codes_NC.detach()))
+        # CUDA's autocast sums in float32, so that the Jacobian is float32 where shapes are bfloat16.
+        jacobian_NASC = self.jacobian(codes_NC.detach()).to(s_BKAS.dtype)
+        return ThroughJacobian.apply(s_BKAS, z_BKC, code_BK, jacobian_NASC)
 
     def decode(self, z_BKC: Tensor, code_BK: Tensor | None, codes_NC: Tensor | None) -> Tensor:
         """Shapes (B, K, A, S) the cheaper way: token by token, or each code that occurs once.

@@ -294,6 +294,17 @@ def test_a_step_in_bfloat16_has_finite_losses_near_those_in_float32(settings: di
     assert model.core.codebook.codes() is None or model.core.codebook.codes().dtype == torch.float32
 
 
+def test_under_bfloat16_attributes_stay_float32() -> None:
+    model = full().eval()
+    x = batch(model).x
+    exact = model.tokenize(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model.tokenize(x)
+    assert {value.dtype for value in found.attributes} == {torch.float32}
+    for one, other in zip(found.attributes, exact.attributes, strict=True):
+        torch.testing.assert_close(one, other, atol=0.05, rtol=0.05)
+
+
 def test_the_label_itself_reaches_the_supervised_loss_alone() -> None:
     """Under shuffled text everything else follows the class that the text was made for."""
     model = full().eval()

@@ -118,3 +118,16 @@ def test_a_flat_shape_has_a_gradient_of_zero_either_way() -> None:
         z_BKC = codes_NC[code_BK].requires_grad_()
         way(z_BKC, code_BK, codes_NC).sum().backward()
         assert z_BKC.grad is not None and (z_BKC.grad == 0).all()
+
+
+def test_gradients_by_code_bear_an_autocast_that_sums_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's autocast does, the CPU's does not: the Jacobian would be float32 beside bfloat16 shapes."""
+    plain = Tensor.sum
+    monkeypatch.setattr(Tensor, "sum", lambda v, *a, **k: plain(v.float(), *a, **k))
+    module, codes_NC, code_BK = decoder(1, 1, torch.float32), torch.randn(3, 8), torch.tensor([[0, 1, 2, 1]])
+    z_BKC = codes_NC[code_BK].requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        s_BKAS = module.by_code(z_BKC, code_BK, codes_NC)
+        assert s_BKAS.dtype == torch.bfloat16
+    s_BKAS.float().pow(3).mean().backward()
+    assert z_BKC.grad is not None and z_BKC.grad.isfinite().all() and z_BKC.grad.abs().sum() > 0
