@@ -17,7 +17,7 @@ def stream(*names: object) -> int:
 def seeded(*names: object) -> Iterator[None]:
     """Run the body on its own stream of torch's CPU generator; the outer state comes back afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream(*names))
+        torch.random.default_generator.manual_seed(stream(*names))  # torch's own seeds every GPU too
         yield
 
 

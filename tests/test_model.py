@@ -131,6 +131,15 @@ def test_bolting_modules_on_moves_no_initial_weight_of_the_core(attention: str, 
     assert not torch.equal(plain["codebook.embedding.weight"], build(seed=1).core.codebook.embedding.weight)
 
 
+def test_building_a_model_draws_nothing_of_the_callers_and_seeds_no_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("a GPU was seeded"))
+    before = torch.get_rng_state()
+    build({"attention": "two_way"})
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_only_the_attributes_in_into_read_the_fused_tokens() -> None:
     model = build({"attention": "one_way"}).eval()
     heads = model.core.attr_decoder
