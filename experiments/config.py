@@ -124,7 +124,7 @@ class RunConfig(Frozen):
             raise ValueError("guidance or a text loss is on, but text.source is none: set it to label")
         self.losses.check(self.model)
         if self.text.control == "constant":
-            empty = ("text_recon", "ce_guided_series", "ce_guided_text", "sub_action")
+            empty = ("info_nce", "supcon", "text_recon", "ce_guided_series", "ce_guided_text", "sub_action")
             if on := [f"losses.{name}" for name in empty if getattr(self.losses, name)]:
                 also = " and model.sub_actions to none" if self.losses.sub_action else ""
                 raise ValueError(
@@ -179,6 +179,8 @@ class RunConfig(Frozen):
             out.add("text.tokens")
         if not model.entropy_weight:
             out.add("model.entropy_gamma")
+        if not losses.vq and not losses.text_vq:
+            out |= {f"model.{name}" for name in ("codebook_weight", "entropy_weight", "entropy_gamma")}
         if self.data.split == "official":
             out |= {"data.folds"}
         else:

@@ -223,9 +223,11 @@ class LossConfig(Frozen):
                 "ce_guided_text alone: set one above 0"
             )
         if self.consistency and "z" in guidance.into and config.quantizer not in DISTRIBUTES:
+            at_patches = guidance.at == "patches"
+            leave = "set it to 0" if at_patches else "leave z out of model.guidance.into"
             raise ValueError(
                 f"losses.consistency on z needs a distribution over codes, and quantizer "
-                f"{config.quantizer} has none: leave z out of model.guidance.into"
+                f"{config.quantizer} has none: {leave}"
             )
         if config.text_codes and config.quantizer not in LEARNS:
             raise ValueError(

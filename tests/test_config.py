@@ -51,6 +51,10 @@ PAIRS: list[tuple[dict[str, Any], str]] = [
     ({"losses": {"consistency": 1}}, "set model.guidance.attention to one_way or two_way"),
     ({"losses": {"text_recon": 1}, "text": {"control": "constant"}}, "leaves losses.text_recon nothing"),
     (
+        {"losses": {"info_nce": 1, "supcon": 1}, "text": {"control": "constant"}},
+        "info_nce, losses.supcon nothing",
+    ),
+    (
         {"model": {"sub_actions": "head"}, "losses": {"sub_action": 1}, "text": {"control": "constant"}},
         "losses.sub_action nothing to learn: set to 0 and model.sub_actions to none",
     ),
@@ -75,6 +79,13 @@ PAIRS: list[tuple[dict[str, Any], str]] = [
     ({"model": GUIDED, "losses": {"ce_guided_text": 1}}, "set model.guidance.attention to two_way"),
     ({"losses": {"text_recon": 1, "text_recon_level": "guided"}}, "reads fused tokens"),
     ({"model": GUIDED | {"quantizer": "fsq"}, "losses": {"consistency": 1}}, "leave z out"),
+    (
+        {
+            "model": {"guidance": {"attention": "one_way", "at": "patches"}, "quantizer": "fsq"},
+            "losses": {"consistency": 1},
+        },
+        "fsq has none: set it to 0",
+    ),
     ({"model": {"text_codes": True}}, "losses.text_vq and series_from_text"),
     ({"losses": {"text_vq": 1}}, "needs model.text_codes: true"),
     ({"model": {"text_codes": True, "quantizer": "ema"}, "losses": {"text_vq": 1}}, "can't move the codes"),

@@ -30,9 +30,11 @@ CONTEXTS = {
     "subjects": RunConfig.model_validate(TEXT_ON | {"data": SPAR}),
     "one way": RunConfig.model_validate({"model": {"guidance": {"attention": "one_way", "into": ["t"]}}}),
     "constant text": RunConfig.model_validate(
-        TEXT_ON | {"text": {"control": "constant"}, "losses": TEXT_ON["losses"] | {"text_recon": 0}}
+        TEXT_ON
+        | {"text": {"control": "constant"}, "losses": TEXT_ON["losses"] | {"info_nce": 0, "text_recon": 0}}
     ),
     "text to rebuild": RunConfig.model_validate({"losses": {"text_recon": 0.1}}),
+    "no vq": RunConfig.model_validate({"losses": {"vq": 0}}),
     "no entropy": RunConfig.model_validate({"model": {"entropy_weight": 0}}),
     "statistics": RunConfig.model_validate({"baseline": "statistics"}),
     "sub-actions alone": RunConfig.model_validate(
