@@ -102,8 +102,8 @@ def confusion(y: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[i
 
 
 def code_health(model: GuidedVQShape, code: np.ndarray | None) -> dict[str, float]:
-    """Use of the codebook on the windows given; nothing without one. A duplicate is a code nearer to another
-    than a tenth of the codes' mean distance."""
+    """Use of the codebook on the windows given; nothing without one. A duplicate is a code no
+    farther from another than a tenth of the codes' mean distance."""
     book = model.core.codebook.codes()
     if code is None or book is None:
         return {}
@@ -116,5 +116,5 @@ def code_health(model: GuidedVQShape, code: np.ndarray | None) -> dict[str, floa
     return {
         "codes/perplexity": float(np.exp(-(used * np.log(used)).sum())),
         "codes/dead_frac": float((counts == 0).mean()),
-        "codes/duplicate_frac": float((off.min(1) < 0.1 * off.mean()).mean()),
+        "codes/duplicate_frac": float((off.min(1) <= 0.1 * off.mean()).mean()),
     }

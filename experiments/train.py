@@ -115,8 +115,10 @@ def build(
     sizes = Sizes(x_WMT.shape[2], x_WMT.shape[1], classes, text.width, text.names)
     queries = None if config.text.tokens == "native" else config.text.tokens
     model = GuidedVQShape(config.model, config.losses, sizes, queries, config.seed)
-    offset, scale = x_WMT.mean((0, 2))[:, None], x_WMT.std((0, 2))[:, None] + 1e-8
-    model.standardize(torch.tensor(offset), torch.tensor(scale))
+    # A channel that never moves in training is shifted alone: its deviation is rounding noise.
+    moves_M = x_WMT.max((0, 2)) > x_WMT.min((0, 2))
+    offset_M, scale_M = x_WMT.mean((0, 2)), np.where(moves_M, x_WMT.std((0, 2)) + 1e-8, 1)
+    model.standardize(torch.tensor(offset_M)[:, None], torch.tensor(scale_M)[:, None])
     model.weigh(torch.tensor(label_W))
     if text.concepts is not None:
         model.know(text.concepts)

@@ -8,9 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from guided_fixture import SIZES, build, full, losses
+from guided_fixture import SIZES, SMALL, build, full, losses
 
+from experiments import train
 from experiments.baselines import statistics
+from experiments.config import RunConfig
 from model.attributes import Attributes
 from model.batch import Batch
 from model.config import ModelConfig
@@ -33,6 +35,17 @@ def step(model: GuidedVQShape, x_WMT: torch.Tensor) -> dict[str, torch.Tensor]:
     zeros, series = torch.zeros(len(x_WMT), dtype=torch.long), len(x_WMT) * model.streams
     keep_BP = torch.arange(model.config.patches).expand(series, -1)
     return model.losses(Batch(x_WMT, zeros, keep_BP, zeros, zeros, zeros.bool()), None)
+
+
+def test_a_channel_that_never_moves_in_training_is_shifted_and_not_scaled() -> None:
+    x_WMT = windows(500).numpy()
+    x_WMT[:, 1] = 9.81
+    config = RunConfig.model_validate({"model": SMALL | {"normalize": "dataset"}})
+    model = train.build(config, x_WMT, np.zeros(len(x_WMT), int), 3, train.Text())
+    assert model.scale.dtype == model.offset.dtype == torch.float32
+    assert model.scale.flatten().tolist() == [x_WMT.std((0, 2))[0] + 1e-8, 1]
+    unseen = torch.full((1, 2, 24), 9.82)
+    assert model.to_series(unseen)[1].abs().max() < 0.1
 
 
 @pytest.mark.parametrize(

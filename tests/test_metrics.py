@@ -75,5 +75,7 @@ def test_shuffling_codes_changes_the_series_only_where_codes_differ(
     codes = model.core.codebook.codes()
     assert codes is not None
     codes.data[:] = codes.data[0].clone()
-    found = metrics.errors(model, x_WMT, metrics.encode(model, x_WMT).tokens)
+    encoded = metrics.encode(model, x_WMT)
+    found = metrics.errors(model, x_WMT, encoded.tokens)
     assert found.series_mse_shuffled_codes == pytest.approx(found.series_mse, rel=1e-5)
+    assert metrics.code_health(model, encoded.code)["codes/duplicate_frac"] == 1
