@@ -45,6 +45,27 @@ def test_info_nce_does_not_care_for_the_order_of_its_sides() -> None:
     torch.testing.assert_close(L.info_nce(a, b, group, scale), L.info_nce(b, a, group, scale))
 
 
+def test_info_nces_learned_scale_is_at_most_100() -> None:
+    a, b = torch.tensor([[1.0, 0.0], [0.6, 0.8]]), torch.tensor([[0.8, 0.6], [0.0, 1.0]])
+    beyond = torch.tensor(6.0, requires_grad=True)
+    group = torch.tensor([0, 1])
+    found = L.info_nce(a, b, group, beyond)
+    assert found.item() == pytest.approx(L.info_nce(a, b, group, torch.tensor(math.log(100))).item())
+    found.backward()
+    assert beyond.grad == 0
+
+
+def test_consistency_moves_the_series_only_side_alone() -> None:
+    alone, guided = (
+        Attributes(*(torch.full((1, 1, 1), v).requires_grad_() for v in values))
+        for values in ((0.0, 0.5, 1.0, 0.2, 0.3), (0.1, 0.6, 2.0, 0.3, 0.4))
+    )
+    log_p, log_q = (torch.tensor([[p]]).log().requires_grad_() for p in ([0.5, 0.5], [0.9, 0.1]))
+    L.consistency(alone, guided, ("l", "mu", "sigma", "t", "z"), log_p, log_q).backward()
+    assert log_p.grad is not None and log_q.grad is None
+    assert all(value.grad is not None for value in alone[1:]) and all(value.grad is None for value in guided)
+
+
 def test_consistency_by_hand() -> None:
     one = Attributes(*(torch.full((1, 1, 1), v) for v in (0.0, 0.5, 1.0, 0.2, 0.3)))
     two = one._replace(mu=torch.full((1, 1, 1), 1.0))
