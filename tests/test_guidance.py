@@ -134,8 +134,8 @@ def test_a_texts_target_is_its_mean_real_token_centred_over_the_table() -> None:
     torch.testing.assert_close(texts.target, means - means.mean(0))
 
 
-def guided_by_hand(model: GuidedVQShape, into: tuple[str, ...]) -> dict[str, Tensor]:
-    """What consistency's two sides are: the series-only attributes, and the guided ones of every patch."""
+def guided_by_hand(model: GuidedVQShape, into: tuple[str, ...]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The two sides of consistency: the series-only attributes, and the guided ones, of every patch."""
     b = batch(model)
     core, x = model.core, model.to_series(b.x)
     g, real = model.text(table())
@@ -143,10 +143,13 @@ def guided_by_hand(model: GuidedVQShape, into: tuple[str, ...]) -> dict[str, Ten
     h = core.embed(x)
     fused = model.guidance(h, g[rows], real[rows]).read
     alone, guided = core.attr_decoder(h), core.attr_decoder(fused)
+    if "t" not in into:  # a length is measured from the start that the series alone gives
+        length = core.attr_decoder.tl_mean_head(fused)[..., 1:].sigmoid()
+        guided = guided._replace(l=length * (1 - alone.t) + 1 / 64)
     return {name: (getattr(alone, name), getattr(guided, name)) for name in into}
 
 
-@pytest.mark.parametrize("into", [("z",), ("mu",), ("mu", "sigma"), ("z", "sigma")])
+@pytest.mark.parametrize("into", [("z",), ("mu", "sigma"), ("z", "sigma"), ("l",), ("l", "t")])
 def test_consistency_pulls_the_attributes_in_into_to_what_the_text_makes_of_them(
     into: tuple[str, ...],
 ) -> None:
