@@ -216,6 +216,8 @@ def test_tokens_are_z_t_l_mu_sigma_of_each_token_in_turn() -> None:
     torch.testing.assert_close(by_hand().tokens(2), torch.tensor([first, second]))
     plain = features(by_hand().attributes, 2)  # z before quantisation
     assert plain[0, [0, 1, 6, 7]].tolist() == [0, -1, -2, -3] and plain[0, 2].item() == pytest.approx(30)
+    read = by_hand().features(windows(2), ModelConfig(codes=3))
+    assert torch.equal(read["tokens"], by_hand().tokens(2)) and torch.equal(read["tokens_ze"], plain)
 
 
 def test_a_joint_token_lists_mu_and_sigma_of_every_axis() -> None:
@@ -247,6 +249,7 @@ def test_keep_scale_adds_its_block_and_changes_nothing_else(channels: str) -> No
     x, read, trained = 3 * windows() + 5, [], []
     for keep_scale in (False, True):
         model = build({"ce_series": 1.0}, channels=channels, keep_scale=keep_scale, normalize="instance")
+        model.standardize(torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0]]))  # the block is raw
         torch.manual_seed(0)
         trained.append(step(model, x) | model.state_dict())
         read.append(model.eval().features(x, model.tokenize(x)))

@@ -53,8 +53,22 @@ def close(found: torch.Tensor, name: str, atol: float = 1e-5) -> None:
     np.testing.assert_allclose(found.detach().numpy(), GOLDEN[name], rtol=1e-5, atol=atol, err_msg=name)
 
 
-def test_outputs_and_representations_equal_the_reference() -> None:
+def decode(core: VQShape, way: str) -> None:
+    """Make the core's shapes token by token, code by code, or the cheaper way."""
+    module = core.shape_decoder
+    if way == "codes":
+        module.decode = module.by_code  # type: ignore[method-assign]
+    if way == "tokens":
+        module.decode = lambda z, i, c: module(z.flatten(0, 1)).unflatten(0, i.shape)  # type: ignore[method-assign]
+
+
+ways = pytest.mark.parametrize("way", ["tokens", "codes", "cheaper"])
+
+
+@ways
+def test_outputs_and_representations_equal_the_reference(way: str) -> None:
     core = load()
+    decode(core, way)
     out, _, _ = run(core)
     x, a = torch.tensor(GOLDEN["x"]).unsqueeze(1), out.attributes
     close(out.x_hat.squeeze(1), "output/x_pred")
@@ -69,21 +83,21 @@ def test_outputs_and_representations_equal_the_reference() -> None:
     assert (counts.numpy() == GOLDEN["representation/histogram"]).all()
 
 
-def test_losses_equal_the_reference() -> None:
-    _, losses, total = run(load())
+@ways
+def test_losses_equal_the_reference(way: str) -> None:
+    core = load()
+    decode(core, way)
+    _, losses, total = run(core)
     names = {"series": "ts_loss", "vq": "vq_loss", "shape": "shape_loss", "spread": "dist_loss"}
     for ours, theirs in names.items():
         close(losses[ours].reshape(1), f"loss/{theirs}")
     close(total, "loss/total")
 
 
-@pytest.mark.parametrize("by_code", [False, True])
-def test_gradients_equal_the_reference_token_by_token_and_code_by_code(
-    by_code: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@ways
+def test_gradients_equal_the_reference(way: str) -> None:
     core = load()
-    if by_code:
-        monkeypatch.setattr(core.shape_decoder, "decode", core.shape_decoder.by_code)
+    decode(core, way)
     _, _, total = run(core)
     total.backward()
     checked = 0
@@ -101,12 +115,9 @@ def test_the_loss_and_gradients_of_both_ways_agree_on_more_tokens_than_codes() -
     core = load()
     x = torch.randn(40, 1, 64, generator=torch.Generator().manual_seed(1))
     grads = []
-    for way in (
-        core.shape_decoder.by_code,
-        lambda z, i, c: core.shape_decoder(z.flatten(0, 1)).unflatten(0, i.shape),
-    ):
+    for way in ("codes", "tokens"):
         core.zero_grad()
-        core.shape_decoder.decode = way  # type: ignore[method-assign, assignment]
+        decode(core, way)
         out = core(x)
         loss = core.losses(x, out)["shape"]
         loss.backward()

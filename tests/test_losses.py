@@ -98,6 +98,14 @@ def test_cut_resamples_by_linear_interpolation_and_smooths_with_held_edges() -> 
     torch.testing.assert_close(smooth, torch.tensor([[[[1 / 3, 1.0, 2.0, 3.0, 11 / 3]]]]))
 
 
+def test_cut_ends_with_the_series_and_gives_no_gradient_to_start_and_length() -> None:
+    x = torch.arange(5.0).view(1, 1, 5).requires_grad_()
+    t, length = torch.tensor([[[0.75]]], requires_grad=True), torch.tensor([[[0.5]]], requires_grad=True)
+    found = cut(x, t, length, 3, 1)  # t + l is 1.25
+    torch.testing.assert_close(found, torch.tensor([[[[3.0, 3.5, 4.0]]]]))
+    assert not found.requires_grad
+
+
 def test_supcon_by_hand_counts_the_others_of_a_group_in_both_modalities() -> None:
     a, b = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 3.0], [1.0, 0.0]])
     # each vector has cosine 1 (over 0.1: 10) to one other and 0 to two; its pair is among those two

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -79,3 +80,54 @@ def test_shuffling_codes_changes_the_series_only_where_codes_differ(
     found = metrics.errors(model, x_WMT, encoded.tokens)
     assert found.series_mse_shuffled_codes == pytest.approx(found.series_mse, rel=1e-5)
     assert metrics.code_health(model, encoded.code)["codes/duplicate_frac"] == 1
+
+
+def test_shuffled_codes_cross_series_and_come_out_alike_each_time(
+    model: GuidedVQShape, x_WMT: torch.Tensor
+) -> None:
+    encoded = metrics.encode(model, x_WMT)
+    (tokens,) = encoded.tokens
+    q = tokens.quantized
+    # one code for each series: shuffled inside a series nothing would change
+    z = q.z[:, :1].expand_as(q.z) * torch.linspace(-9, 9, len(q.z)).view(-1, 1, 1)
+    same = [tokens._replace(quantized=q._replace(z=z, code=None))]
+    model.core.codebook.codes = lambda: None  # type: ignore[method-assign]
+    torch.manual_seed(1)
+    one, two = (metrics.errors(model, x_WMT, same) for _ in range(2))
+    assert one == two and one.series_mse_shuffled_codes != pytest.approx(one.series_mse, rel=1e-3)
+
+
+# Class 2 is neither there nor predicted, and class 3 is never found: both score 0 and count.
+Y, PREDICTED = np.array([0, 0, 0, 1, 3]), np.array([0, 0, 1, 1, 1])
+F1 = [0.8, 0.5, 0.0, 0.0]  # 2 x 2 / (2 + 3), 2 x 1 / (3 + 1)
+
+
+def test_macro_f1_and_confusion_by_hand() -> None:
+    assert metrics.macro_f1(Y, PREDICTED, 4) == pytest.approx(np.mean(F1))
+    assert metrics.per_class(Y, PREDICTED, tuple("abcd")) == pytest.approx(dict(zip("abcd", F1, strict=True)))
+    assert metrics.confusion(Y, PREDICTED, 4) == [[2, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]]
+
+
+def test_each_known_subject_has_the_macro_f1_of_its_own_windows() -> None:
+    found = metrics.per_subject(Y, PREDICTED, np.array([0, 0, 4, 4, -1]), 2)
+    assert found == pytest.approx({"0": 0.5, "4": 1 / 3})  # 4: class 0 missed, class 1 F1 of 2/3
+    assert metrics.per_subject(Y, PREDICTED, np.full(5, -1), 2) == {}
+
+
+def test_code_health_by_hand(model: GuidedVQShape) -> None:
+    codes = model.core.codebook.codes()
+    assert codes is not None
+    codes.data[:] = 0
+    codes.data[:, 0] = torch.tensor(
+        [0, 1, 2, 3, 4, 5, 6, 6.2]
+    )  # mean distance 3.0: only the last two are near
+    found = metrics.code_health(model, np.array([[0, 0, 1], [1, 2, 3]]))
+    p = np.array([2, 2, 1, 1]) / 6
+    assert found == pytest.approx(
+        {
+            "codes/perplexity": np.exp(-(p * np.log(p)).sum()),
+            "codes/dead_frac": 4 / 8,
+            "codes/duplicate_frac": 2 / 8,
+        }
+    )
+    assert metrics.code_health(model, None) == {}

@@ -202,3 +202,17 @@ def test_a_feature_that_is_not_finite_is_refused(bad: float, side: str) -> None:
     getattr(drew, side)[3, 4] = bad
     with pytest.raises(ValueError, match="infs or NaNs"):
         probe.tune([drew.x], drew.y, [drew.new_x], drew.new_y, PENALTIES, 2)
+
+
+def test_test_scores_by_hand() -> None:
+    """A feature that is the class, but for the test windows whose class is said to be another."""
+    y = np.arange(60) % 3
+    x = [np.eye(3)[y]]
+    said = y.copy()
+    said[y == 0] = np.where(np.arange(20) < 15, 0, 1)  # of 20 windows of class 0, 5 are said to be 1
+    found = probe.test((x, x, x), (y, y, said), (1.0,), 3)
+    assert (found.predicted == y).all()
+    f1 = [2 * 15 / (15 + 20), 2 * 20 / (25 + 20), 1.0]
+    assert found.metrics["test/macro_f1"] == pytest.approx(np.mean(f1))
+    assert found.metrics["test/accuracy"] == pytest.approx(55 / 60)
+    assert found.metrics["test/balanced_accuracy"] == pytest.approx((1 + 20 / 25 + 1) / 3)
