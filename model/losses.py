@@ -32,7 +32,6 @@ def shape(s_hat_BKAS: Tensor, s_BKAS: Tensor) -> Tensor:
 def spread(t_BK1: Tensor, l_BK1: Tensor) -> Tensor:
     """Disentanglement: mean over token pairs of relu(0.2 - |k_i - k_j|), the diagonal counted as 0, with
     k = [cos(pi t), sin(pi t)] log l / log(1/64) (VQShape, eq. 7 and 8)."""
-    t_BK1, l_BK1 = t_BK1.float(), l_BK1.float()
     scale = l_BK1.log() / math.log(MIN_LENGTH)
     k_BK2 = torch.cat([torch.cos(torch.pi * t_BK1), torch.sin(torch.pi * t_BK1)], dim=-1) * scale
     d_BKK = torch.linalg.vector_norm(k_BK2.unsqueeze(1) - k_BK2.unsqueeze(2), dim=-1)

@@ -232,14 +232,15 @@ def test_standard_by_hand_and_the_gradient_goes_straight_through() -> None:
     assert z.grad is not None and z.grad.flatten().tolist() == [3.0, 3.0]
 
 
-def test_the_entropy_term_prefers_sure_tokens_and_even_use() -> None:
-    book = Codebook(2, 1, codebook_weight=0.0, entropy_weight=1.0, entropy_gamma=1.0)
+@pytest.mark.parametrize("gamma", [1.0, 0.5])
+def test_the_entropy_term_prefers_sure_tokens_and_even_use(gamma: float) -> None:
+    book = Codebook(2, 1, codebook_weight=0.0, entropy_weight=1.0, entropy_gamma=gamma)
     with torch.no_grad():
         book.embedding.weight.copy_(torch.tensor([[0.0], [1.0]]))
     even = book(torch.tensor([[[0.0], [1.0]]])).vq.item()
-    assert even == pytest.approx(-math.log(2), abs=1e-3)  # sure tokens, both codes: 0 - log 2
-    unsure = book(torch.tensor([[[0.5], [0.5]]])).vq.item()
-    assert unsure == pytest.approx(0.25, abs=1e-3)  # the entropies cancel; (sg(z_q) - z)^2 is left
+    assert even == pytest.approx(-gamma * math.log(2), abs=1e-3)  # sure tokens, both codes: 0 - gamma log 2
+    unsure = book(torch.tensor([[[0.5], [0.5]]])).vq.item()  # beside the entropies, (sg(z_q) - z)^2
+    assert unsure == pytest.approx(0.25 + (1 - gamma) * math.log(2), abs=1e-3)
 
 
 def set_codes(level: MovingAverage, codes: Tensor) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from model.arrays import tokenize
+from model.batch import Sizes
 from model.config import LossConfig, ModelConfig
 from model.reference import load_into, load_reference
 from model.vqshape import VQShape
@@ -327,3 +328,33 @@ def test_a_checkpoint_of_which_nothing_fits_is_refused_and_changes_nothing(tmp_p
     with pytest.raises(ValueError, match="no tensor of it fits; 0 of"):
         load_into(core, path)
     assert all(torch.equal(value, before[name]) for name, value in core.state_dict().items())
+
+
+def test_every_argument_of_a_checkpoint_becomes_the_setting_of_its_kind(tmp_path: Path) -> None:
+    core = golden_core(smoothing=3)
+    path = written(
+        tmp_path / "other.ckpt",
+        state_dict={f"model.{k}": v for k, v in core.state_dict().items()},
+        hyper_parameters=arguments(
+            s_smooth_factor=3,
+            lambda_x=2.0,
+            lambda_s=3.0,
+            lambda_z=4.0,
+            lambda_dist=5.0,
+            lambda_vq_commit=0.6,
+            lambda_vq_entropy=0.7,
+            entropy_gamma=0.8,
+            mask_ratio=0.5,
+        ),
+    )
+    model = load_reference(path, channels=3)
+    assert model.sizes == Sizes(64, 3, 0, 0)
+    assert model.weights == LossConfig(series=2, shape=3, vq=4, spread=5)
+    changed = {
+        "smoothing": 3,
+        "codebook_weight": 0.6,
+        "entropy_weight": 0.7,
+        "entropy_gamma": 0.8,
+        "mask_frac": 0.5,
+    }
+    assert model.config == core.config.model_copy(update=changed)
