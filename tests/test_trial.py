@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import Finished, jobs_of
+from guided_fixture import SMALL, concepts
 
-from experiments import captions, data, encoder, metrics, probe, trial
+from experiments import captions, data, encoder, metrics, probe, train, trial
 from experiments.config import RunConfig
 from experiments.encoder import TextCache
 from experiments.execute import Job
@@ -107,6 +108,50 @@ def test_a_window_gets_a_text_of_its_class_in_a_wording_that_changes_by_epoch() 
         )
         drawn.append(dict(zip(windows, texts, strict=True)))
     assert len(drawn[0]) == 12 and drawn[0] != drawn[1]
+
+
+def test_a_windows_group_is_the_class_that_its_text_was_made_for() -> None:
+    """Under shuffled text the positives of a contrastive loss say nothing about the label."""
+    label, source = np.arange(12) % 3, np.arange(12) // 4
+    text = captions.Assignment(["a", "b", "c"], np.arange(3), np.ones(3, np.int64), source, source)
+    for batch in batches({}, 0, text):
+        window = batch.x[:, 0, 0].long().numpy()
+        assert batch.label.tolist() == label[window].tolist()
+        assert batch.group.tolist() == batch.text.tolist() == source[window].tolist()
+
+
+def test_a_model_is_built_with_its_training_windows_class_weights_and_the_concepts_vectors() -> None:
+    settings = {"model": SMALL | {"sub_actions": "head"}, "losses": {"sub_action": 1.0}}
+    label, table = np.array([0, 0, 0, 1, 1, 2]), concepts()
+    x_WMT = np.random.default_rng(0).standard_normal((6, 2, 24)).astype(np.float32)
+    model = train.build(
+        RunConfig.model_validate(settings), x_WMT, label, 3, train.Text(concepts=table, names=tuple("abcde"))
+    )
+    assert model.class_weight.tolist() == pytest.approx([6 / 9, 1, 2])
+    assert model.sub_actions is not None and torch.equal(model.sub_actions.vectors, table.vectors)
+
+
+def test_text_dropout_is_the_part_of_windows_that_do_not_see_their_text() -> None:
+    for text_dropout, low, high in ((0.0, 1, 1), (0.1, 0.8, 0.97), (0.9, 0.03, 0.2)):
+        guided = {"model": {"guidance": {"attention": "two_way", "text_dropout": text_dropout}}}
+        seen = [b.sees_text.float() for epoch in range(40) for b in batches(guided, epoch)]
+        assert low <= torch.cat(seen).mean() <= high
+
+
+def test_every_epoch_has_dropout_masks_of_its_own(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: dict[int, set[int]] = {}
+    step = Lit.training_step
+
+    def recorded(self: Lit, *args: Any) -> torch.Tensor:
+        seeds.setdefault(self.current_epoch, set()).add(torch.initial_seed())
+        return step(self, *args)
+
+    monkeypatch.setattr(Lit, "training_step", recorded)
+    (job,) = jobs("plain: {train.epochs: 3}")
+    trial.run([job])
+    assert [len(found) for found in seeds.values()] == [1, 1, 1] and len(set.union(*seeds.values())) == 3
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
@@ -211,6 +256,22 @@ def test_validation_picks_the_epoch_whose_weights_are_kept(
     for name in ("tokens", "tokens_ze", "histogram"):
         tuned = real([train.features[name]], train_y, [val.features[name]], val_y, config.probe.penalties, 4)
         assert tuned.val_macro_f1 == found["metrics"][f"val/{name}/macro_f1"]
+
+
+def test_among_equal_epochs_the_one_that_rebuilds_validation_best_is_kept(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs("plain: {train.select: validation, train.epochs: 3}")
+    real, scores = probe.tune, iter([0.9, 0.9, 0.5])
+
+    def tune(*args: Any) -> probe.Probe:
+        return probe.Probe((1.0,), score) if (score := next(scores, None)) is not None else real(*args)
+
+    monkeypatch.setattr(probe, "tune", tune)
+    trial.run([job])
+    errors = [line["val/series_mse"] for line in epochs(store.trial(job.signature))]
+    assert errors[0] != errors[1]
+    assert numbers(store, job)["best_epoch"] == errors.index(min(errors[:2]))
 
 
 @pytest.mark.parametrize("found_in", ["validation", "training"])
