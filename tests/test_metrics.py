@@ -121,12 +121,12 @@ def test_code_health_by_hand(model: GuidedVQShape) -> None:
     codes.data[:, 0] = torch.tensor(
         [0, 1, 2, 3, 4, 5, 6, 6.2]
     )  # mean distance 3.0: only the last two are near
-    found = metrics.code_health(model, np.array([[0, 0, 1], [1, 2, 3]]))
-    p = np.array([2, 2, 1, 1]) / 6
+    found = metrics.code_health(model, np.array([[0, 0, 1], [1, 2, 2]]))
+    p = np.array([2, 2, 2]) / 6
     assert found == pytest.approx(
         {
             "codes/perplexity": np.exp(-(p * np.log(p)).sum()),
-            "codes/dead_frac": 4 / 8,
+            "codes/dead_frac": 5 / 8,
             "codes/duplicate_frac": 2 / 8,
         }
     )
