@@ -103,7 +103,8 @@ def setting(name: str, written: Any, document: Document, at: Keys) -> Setting:
     hint = nearest(str(wrong[0]["input"]), [choice.strip("'") for choice in expected])
     if hint.startswith("did you mean"):
         problem += f"; {hint}"
-    raise document.error(at, f"{name}: {text} does not fit: {problem.replace('a valid array', 'a list')}")
+    problem = problem.replace("a valid array", "a list").replace("a valid boolean", "true or false")
+    raise document.error(at, f"{name}: {text} does not fit: {problem}")
 
 
 def settings(document: Document, at: Keys, value: Any) -> Layer:

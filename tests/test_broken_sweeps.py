@@ -48,6 +48,7 @@ BROKEN = {
     "a level that is near none": ("set:\n  text.form: qq", 2, "'keyword', 'sentence', 'affirmative'"),
     "off for a subtree": ("seeds: 2\nset:\n  text: off", 3, "set one of text.source, text.form"),
     "off for a level": ("set:\n  text.control: off", 2, '"off" does not fit'),
+    "yes for true": ("set:\n  model.keep_scale: yes", 2, "should be true or false"),
     "one attribute without a list": ("set:\n  model.guidance.into: z", 2, "`all` or a list of z, mu,"),
     "no attribute": ("set:\n  model.guidance.into: []", 2, "at least 1 item"),
     "a wrong number in a list": ("set:\n  probe.penalties: [1, 0]", 2, "should be greater than 0"),
