@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import torch
 from guided_fixture import SMALL, TWO_WAY, batch, build, concepts, full, losses, table
+from torch.nn import functional as F
 
 from model import losses as L
 from model.attributes import Attributes
+from model.batch import Batch
 from model.guided import GuidedVQShape
 
 HEADS = {"z_head", "tl_mean_head", "mu_head", "sigma_head"}
@@ -292,6 +294,39 @@ def test_a_step_in_bfloat16_has_finite_losses_near_those_in_float32(settings: di
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert grads and all(g.isfinite().all() and g.dtype == torch.float32 for g in grads.values())
     assert model.core.codebook.codes() is None or model.core.codebook.codes().dtype == torch.float32
+
+
+def unmasked(model: GuidedVQShape, sees: list[bool]) -> Batch:
+    b = batch(model, sees)
+    return b._replace(keep=torch.arange(model.config.patches).expand(len(b.keep), -1))
+
+
+def test_every_series_of_a_window_takes_the_windows_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(guidance=TWO_WAY).eval()
+    b, taken = unmasked(model, [True, False, False, True, False, False]), []
+    decode = model.core.decode
+    monkeypatch.setattr(model.core, "decode", lambda x, a: (taken.append(a), decode(x, a))[1])
+    model.losses(b, table())
+    alone = model.tokenize(b.x).attributes
+    moved = (taken[0].z - alone.z).abs().amax((1, 2)) > 1e-4
+    assert moved.tolist() == b.sees_text.repeat_interleave(2).tolist()
+
+
+def test_supervised_and_text_losses_read_the_codes_that_users_get() -> None:
+    """Quantised and from the series alone, whatever path a window took."""
+    model = build({"ce_series": 1.0, "text_recon": 1.0}, guidance=TWO_WAY).eval()
+    b, texts = unmasked(model, [True] * 6), table()
+    found, tokens = model.losses(b, texts), model.tokenize(b.x)
+    logits = model.classifier(tokens.tokens(len(b.x)))
+    torch.testing.assert_close(found["ce_series"], F.cross_entropy(logits, b.label))
+    named = model.text_head(tokens.quantized.z).unflatten(0, (len(b.x), -1)).mean((1, 2))
+    cosine = F.cosine_similarity(named, texts.target[b.text], dim=-1)
+    torch.testing.assert_close(found["text_recon"], (1 - cosine).mean())
+
+
+def test_text_queries_have_the_models_heads_and_guidance_its_own() -> None:
+    model = build(guidance={"attention": "one_way", "heads": 1}, queries=3)
+    assert model.text.attend.num_heads == 2 and model.guidance.text_to_series[0].num_heads == 1
 
 
 def test_under_bfloat16_attributes_stay_float32() -> None:

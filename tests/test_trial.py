@@ -20,7 +20,7 @@ from experiments.ledger import Store
 from experiments.lit import Lit, TrainingSet
 from experiments.sweep import load
 from model import checkpoint
-from model.guided import Batch, Sizes
+from model.guided import Batch, GuidedVQShape, Sizes
 
 Jobs = Callable[[str], list[Job]]
 TEXT = "model.guidance.attention: two_way, losses.info_nce: 0.1"
@@ -129,6 +129,36 @@ def test_a_model_is_built_with_its_training_windows_class_weights_and_the_concep
     )
     assert model.class_weight.tolist() == pytest.approx([6 / 9, 1, 2])
     assert model.sub_actions is not None and torch.equal(model.sub_actions.vectors, table.vectors)
+
+
+def test_every_series_keeps_patches_of_its_own_and_as_many_as_the_mask_leaves() -> None:
+    settings = {"model": {"mask_frac": 0.35}}  # of 10 patches 3 are hidden
+    keep = torch.cat([b.keep for epoch in range(60) for b in batches(settings, epoch)])
+    assert keep.shape == (60 * 24, 7)
+    assert all(len(set(row)) == 7 for row in keep.tolist())
+    kept = torch.bincount(keep.flatten(), minlength=10) / len(keep)
+    assert kept.min() > 0.65 and kept.max() < 0.75
+    first, second = keep[::2].sort(-1).values, keep[1::2].sort(-1).values
+    assert (first == second).all(-1).float().mean() < 0.05  # 1 of 120 by chance
+
+
+def test_an_epochs_losses_are_means_over_windows(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[int, float]] = []
+    compute = GuidedVQShape.losses
+
+    def recorded(self: GuidedVQShape, batch: Batch, *args: Any) -> dict[str, torch.Tensor]:
+        found = compute(self, batch, *args)
+        steps.append((len(batch.x), float(found["total"].detach())))
+        return found
+
+    monkeypatch.setattr(GuidedVQShape, "losses", recorded)
+    (job,) = jobs("plain: {train.epochs: 1, train.batch_size: 20}")
+    trial.run([job])
+    assert [windows for windows, _ in steps] == [20, 10]
+    (line,) = epochs(store.trial(job.signature))
+    assert line["train/loss"] == pytest.approx(sum(w * loss for w, loss in steps) / 30, rel=1e-6)
 
 
 def test_text_dropout_is_the_part_of_windows_that_do_not_see_their_text() -> None:
