@@ -278,14 +278,47 @@ def test_validation_picks_the_epoch_whose_weights_are_kept(
 
     config = RunConfig.model_validate(job.config)
     loaded = data.load_split(config.data, str(job.digests["data"]), store.cache)
-    (train_x, train_y), (val_x, val_y), _ = (loaded.side(rows) for rows in loaded.split)
+    (train_x, train_y), (val_x, val_y), (test_x, _) = (loaded.side(rows) for rows in loaded.split)
     model = checkpoint.from_pretrained(store.trial(job.signature) / "model")
     assert (model.config, model.weights, model.sizes) == (config.model, config.losses, Sizes(100, 6, 4, 0))
     train, val = (metrics.encode(model, torch.tensor(x)) for x in (train_x, val_x))
     assert metrics.series_mse(model, torch.tensor(val_x), val.tokens) == found["metrics"]["val/series_mse"]
+    health = metrics.code_health(model, metrics.encode(model, torch.tensor(test_x)).code)
+    assert health.items() <= found["metrics"].items()
+    assert metrics.code_health(model, val.code)["codes/perplexity"] == lines[1]["val/perplexity"]
     for name in ("tokens", "tokens_ze", "histogram"):
         tuned = real([train.features[name]], train_y, [val.features[name]], val_y, config.probe.penalties, 4)
         assert tuned.val_macro_f1 == found["metrics"][f"val/{name}/macro_f1"]
+
+
+def test_the_epoch_is_chosen_by_the_primary_representation_with_its_block_of_scales(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs("plain: {train.epochs: 1, model.keep_scale: true, train.select: validation}")
+    config = job.config | {"probe": job.config["probe"] | {"representation": "histogram"}}
+    real, widths = probe.tune, []
+
+    def tune(x: probe.Blocks, *args: Any) -> probe.Probe:
+        widths.append([block.shape[1] for block in x])
+        return real(x, *args)
+
+    monkeypatch.setattr(probe, "tune", tune)
+    trial.run([job._replace(config=config)])
+    assert widths[0] == [6 * config["model"]["codes"], 2 * 6]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["lr: 0.002", "lr_min: 0.0005", "warmup_frac: 0.5", "weight_decay: 0.9", "clip: 0.01", "batch_size: 7"],
+)
+def test_every_setting_of_the_optimiser_changes_the_weights(store: Store, jobs: Jobs, change: str) -> None:
+    plain, other = jobs(f"plain: {{train.epochs: 2}}, other: {{train.epochs: 2, train.{change}}}")
+    trial.run([plain])
+    trial.run([other])
+    weights = [
+        (store.trial(j.signature) / "model" / "model.safetensors").read_bytes() for j in (plain, other)
+    ]
+    assert weights[0] != weights[1]
 
 
 def test_among_equal_epochs_the_one_that_rebuilds_validation_best_is_kept(
