@@ -179,8 +179,6 @@ class RunConfig(Frozen):
             out.add("text.tokens")
         if not model.entropy_weight:
             out.add("model.entropy_gamma")
-        if not losses.vq and not losses.text_vq:
-            out |= {f"model.{name}" for name in ("codebook_weight", "entropy_weight", "entropy_gamma")}
         if self.data.split == "official":
             out |= {"data.folds"}
         else:
