@@ -73,5 +73,11 @@ def batch(model: GuidedVQShape, sees: list[bool] | None = None, seed: int = 0) -
     return Batch(x, label, keep, label, label, torch.tensor(sees or [True, False] * 3))
 
 
+def unmasked(model: GuidedVQShape, sees: list[bool] | None = None) -> Batch:
+    """The same batch with every patch in view."""
+    b = batch(model, sees)
+    return b._replace(keep=torch.arange(model.config.patches).expand(len(b.keep), -1))
+
+
 def losses(model: GuidedVQShape, sees: list[bool] | None = None) -> dict[str, torch.Tensor]:
     return model.losses(batch(model, sees), table(), concepts())

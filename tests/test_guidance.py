@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from guided_fixture import SIZES, batch, build, table
+from guided_fixture import SIZES, batch, build, table, unmasked
 from torch import Tensor, nn
 
 from model.guidance import GUIDANCE, OneWay
@@ -156,9 +156,7 @@ def test_consistency_pulls_the_attributes_in_into_to_what_the_text_makes_of_them
     temperature = 0.3
     losses = {"consistency": 1.0, "consistency_temperature": temperature}
     model = build(losses, guidance={"attention": "two_way", "into": list(into)}, dropout=0.0, mask_frac=0.0)
-    b = batch(model)
-    everything = torch.arange(model.config.patches).expand(len(b.keep), -1)
-    found = model.losses(b._replace(keep=everything), table())["consistency"]
+    found = model.losses(unmasked(model), table())["consistency"]
     terms = []
     for name, (alone, guided) in guided_by_hand(model, into).items():
         if name == "z":

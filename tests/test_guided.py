@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from guided_fixture import SMALL, TWO_WAY, batch, build, concepts, full, losses, table
+from guided_fixture import SMALL, TWO_WAY, batch, build, concepts, full, losses, table, unmasked
 from torch.nn import functional as F
 
 from model import losses as L
 from model.attributes import Attributes
-from model.batch import Batch
 from model.guided import GuidedVQShape
 
 HEADS = {"z_head", "tl_mean_head", "mu_head", "sigma_head"}
@@ -294,11 +293,6 @@ def test_a_step_in_bfloat16_has_finite_losses_near_those_in_float32(settings: di
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert grads and all(g.isfinite().all() and g.dtype == torch.float32 for g in grads.values())
     assert model.core.codebook.codes() is None or model.core.codebook.codes().dtype == torch.float32
-
-
-def unmasked(model: GuidedVQShape, sees: list[bool]) -> Batch:
-    b = batch(model, sees)
-    return b._replace(keep=torch.arange(model.config.patches).expand(len(b.keep), -1))
 
 
 def test_every_series_of_a_window_takes_the_windows_path(monkeypatch: pytest.MonkeyPatch) -> None:

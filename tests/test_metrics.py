@@ -118,9 +118,8 @@ def test_code_health_by_hand(model: GuidedVQShape) -> None:
     codes = model.core.codebook.codes()
     assert codes is not None
     codes.data[:] = 0
-    codes.data[:, 0] = torch.tensor(
-        [0, 1, 2, 3, 4, 5, 6, 6.2]
-    )  # mean distance 3.0: only the last two are near
+    # Their mean distance is 3.0: only the last two are near.
+    codes.data[:, 0] = torch.tensor([0, 1, 2, 3, 4, 5, 6, 6.2])
     found = metrics.code_health(model, np.array([[0, 0, 1], [1, 2, 2]]))
     p = np.array([2, 2, 2]) / 6
     assert found == pytest.approx(

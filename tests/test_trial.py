@@ -261,16 +261,22 @@ def test_the_test_split_steers_nothing(store: Store, jobs: Jobs, monkeypatch: py
     assert blind["metrics"]["test/macro_f1"] != honest["metrics"]["test/macro_f1"]
 
 
+def validated_at(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
+    """Give the epochs of the next trial these scores on validation; its final probes are real."""
+    real, given = probe.tune, iter(scores)
+
+    def tune(*args: Any) -> probe.Probe:
+        return probe.Probe((1.0,), score) if (score := next(given, None)) is not None else real(*args)
+
+    monkeypatch.setattr(probe, "tune", tune)
+
+
 def test_validation_picks_the_epoch_whose_weights_are_kept(
     store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (job,) = jobs("plain: {train.select: validation, train.epochs: 3, train.lr: 0.01}")
-    real, scores = probe.tune, iter([0.2, 0.9, 0.5])
-
-    def tune(*args: Any) -> probe.Probe:
-        return probe.Probe((1.0,), score) if (score := next(scores, None)) is not None else real(*args)
-
-    monkeypatch.setattr(probe, "tune", tune)
+    real = probe.tune
+    validated_at(monkeypatch, [0.2, 0.9, 0.5])
     trial.run([job])
     lines, found = epochs(store.trial(job.signature)), numbers(store, job)
     assert found["best_epoch"] == 1 and [line["val/macro_f1"] for line in lines] == [0.2, 0.9, 0.5]
@@ -325,12 +331,7 @@ def test_among_equal_epochs_the_one_that_rebuilds_validation_best_is_kept(
     store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (job,) = jobs("plain: {train.select: validation, train.epochs: 3}")
-    real, scores = probe.tune, iter([0.9, 0.9, 0.5])
-
-    def tune(*args: Any) -> probe.Probe:
-        return probe.Probe((1.0,), score) if (score := next(scores, None)) is not None else real(*args)
-
-    monkeypatch.setattr(probe, "tune", tune)
+    validated_at(monkeypatch, [0.9, 0.9, 0.5])
     trial.run([job])
     errors = [line["val/series_mse"] for line in epochs(store.trial(job.signature))]
     assert errors[0] != errors[1]
