@@ -161,6 +161,22 @@ def test_an_epochs_losses_are_means_over_windows(
     assert line["train/loss"] == pytest.approx(sum(w * loss for w, loss in steps) / 30, rel=1e-6)
 
 
+def test_every_step_trains_in_training_mode_though_validation_came_between(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[bool] = []
+    compute = GuidedVQShape.losses
+
+    def recorded(self: GuidedVQShape, *args: Any) -> dict[str, torch.Tensor]:
+        modes.append(all(module.training for module in self.modules()))
+        return compute(self, *args)
+
+    monkeypatch.setattr(GuidedVQShape, "losses", recorded)
+    (job,) = jobs("plain: {train.epochs: 2, train.validate_every: 1, train.select: validation}")
+    trial.run([job])
+    assert len(modes) > 2 and all(modes)
+
+
 def test_text_dropout_is_the_part_of_windows_that_do_not_see_their_text() -> None:
     for text_dropout, low, high in ((0.0, 1, 1), (0.1, 0.8, 0.97), (0.9, 0.03, 0.2)):
         guided = {"model": {"guidance": {"attention": "two_way", "text_dropout": text_dropout}}}
