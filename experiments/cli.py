@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from experiments.cli_data import data
+from experiments.cli_text import text
+
 if TYPE_CHECKING:
     from experiments.ledger import Store
     from experiments.plan import Sweep
@@ -20,6 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(data)
+app.add_typer(text, name="text")
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="sweep file, e.g. sweeps/quick.yaml")]
 StoreOption = Annotated[
@@ -123,7 +128,7 @@ def _run(
 
     from experiments import track
     from experiments.background import BackgroundMirror
-    from experiments.launch import Launch, unfinished
+    from experiments.launch import Launch, read_data, unfinished
 
     planned = sweep.plan()
     todo = unfinished(sweep, ledger, retry_failed)[:max_trials]
@@ -136,6 +141,11 @@ def _run(
 
     from experiments.execute import EXECUTORS
     from experiments.screen import Screen
+
+    try:
+        read_data(sweep, todo, ledger, print)
+    except (ValueError, OSError) as error:
+        _fail(str(error))
 
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt

@@ -14,47 +14,67 @@ from model.config import DISTRIBUTES, LEARNS, Frozen, LossConfig, ModelConfig, a
 Representation = Literal["tokens", "tokens_ze", "histogram", "statistics"]
 
 
-class DataConfig(Frozen):
-    """Which windows, and who is tested."""
+Known = Literal[
+    "basic_motions",
+    "spar",
+    "pickup_gesture",
+    "japanese_vowels",
+    "gun_point",
+    "uci_har",
+    "pamap2",
+    "wisdm",
+    "usc_had",
+    "motion_sense",
+]
+Family = Annotated[str, Field(pattern=r"^(uea|npz|csv):[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
-    name: Literal["basic_motions", "spar"] = "basic_motions"
+
+class AugmentConfig(Frozen):
+    """What happens to training windows, each time that they are seen; 0 is off (`experiments.augment`)."""
+
+    jitter: float = added(0.0, leaves_at=0.0, ge=0, description="sd of the noise, in each channel's own sd")
+    scaling: float = added(0.0, leaves_at=0.0, ge=0, description="sd of the factor around 1, one a channel")
+    rotation_deg: float = added(
+        0.0, leaves_at=0.0, ge=0, le=180, description="largest turn of a placement's x, y, z"
+    )
+    time_warp: float = added(
+        0.0, leaves_at=0.0, ge=0, lt=1, description="sd of the speed around 1, at four knots"
+    )
+    channel_drop: float = added(
+        0.0, leaves_at=0.0, ge=0, lt=1, description="probability that a channel is at its mean"
+    )
+
+
+class DataConfig(Frozen):
+    """Which windows, and who is tested. What a data set allows is checked by `data.check`."""
+
+    name: Known | Family = "basic_motions"
     window_s: float | None = Field(None, gt=0, description="None where the data set comes pre-cut")
     overlap_frac: float | None = Field(None, ge=0, lt=1)
-    split: Literal["official", "subject_kfold"] = "official"
-    folds: int = Field(5, ge=3, description="k of subject_kfold; validation is the next fold's subjects")
+    length: int | None = added(None, leaves_at=None, ge=2, description="steps that series are brought to")
+    resize: Literal["resample", "pad"] = added("resample", leaves_at="resample")
+    split: Literal["official", "subject_kfold", "leave_one_subject_out", "leaky_random"] = "official"
+    folds: int = Field(5, ge=3, description="k of k-fold; validation is the next fold")
     fold: int = Field(0, ge=0)
-    validation_frac: float = Field(0.25, gt=0, lt=1, description="stratified part of training, official only")
+    validation_frac: float = Field(0.25, gt=0, lt=1, description="part of training, where no fold gives it")
+    augment: AugmentConfig = added(AugmentConfig(), leaves_at={})
 
-    @model_validator(mode="after")
-    def _check(self) -> "DataConfig":
-        cut = self.window_s is not None and self.overlap_frac is not None
-        if self.name == "basic_motions":
-            if self.window_s is not None or self.overlap_frac is not None:
-                raise ValueError("basic_motions comes pre-cut: leave out window_s and overlap_frac")
-            if self.split != "official":
-                raise ValueError("basic_motions names no subjects: split must be official")
-        if self.name == "spar":
-            if not cut:
-                raise ValueError("spar needs window_s and overlap_frac (4 and 0.5, say)")
-            if self.split != "subject_kfold":
-                raise ValueError("spar has no official split: split must be subject_kfold")
-        if self.fold > self.last_fold:
-            raise ValueError(f"fold {self.fold} is above {self.last_fold}, the last of split {self.split}")
-        return self
 
-    @property
-    def last_fold(self) -> int:
-        return 0 if self.split == "official" else self.folds - 1
+Control = Literal["none", "shuffled_classes", "shuffled_samples", "random", "constant", "one_hot"]
 
 
 class TextConfig(Frozen):
-    """Which text a training window may see; validation and test never see any."""
+    """Which text a training window may see; validation and test never see any.
 
-    source: Literal["none", "label"] = "label"
-    form: Literal["keyword", "sentence", "affirmative", "negative", "sub_actions"] = "sentence"
-    control: Literal["none", "shuffled_samples", "constant"] = "none"
-    encoder: Literal["minilm"] = "minilm"
+    bank: None is the data set's own; another is <SHAPELEX_DATA>/banks/<bank>.yaml."""
+
+    source: Literal["none", "label", "series", "both"] = "label"
+    form: Literal["keyword", "sentence", "affirmative", "negative", "sub_actions", "all"] = "sentence"
+    control: Control = "none"
+    encoder: Literal["minilm"] | Annotated[str, Field(pattern=r"^hf:.+")] = "minilm"
     tokens: Literal["native"] | Annotated[int, Field(ge=1)] = "native"
+    bank: str | None = added(None, leaves_at=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    subject_info: bool = added(False, leaves_at=False, description="who wears what joins a label's texts")
 
 
 class TrainConfig(Frozen):
@@ -89,6 +109,15 @@ class ProbeConfig(Frozen):
     )
 
 
+_NO_CORE = {"model", "losses", "text", "probe.representation"}
+NOT_READ: dict[str, set[str]] = {  # by baseline
+    "none": set(),
+    "statistics": _NO_CORE | {"train", "seed", "data.augment"},
+    "fcn": _NO_CORE | {"probe", "train.precision"},
+    "minirocket": _NO_CORE | {"train", "data.augment"},
+}
+
+
 class RunConfig(Frozen):
     """Everything that names one trial."""
 
@@ -98,7 +127,7 @@ class RunConfig(Frozen):
     losses: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
     probe: ProbeConfig = ProbeConfig()
-    baseline: Literal["none", "statistics"] = "none"
+    baseline: Literal["none", "statistics", "fcn", "minirocket"] = "none"
     seed: int = Field(0, ge=0)
     threads: int = Field(1, ge=1)
     figures: bool = inert(True)
@@ -120,8 +149,7 @@ class RunConfig(Frozen):
         if self.probe.representation == "statistics":
             raise ValueError("probe.representation statistics belongs to baseline: statistics alone")
         self.check_primary(self.probe.representation)
-        if (self.reads_text or self.reads_concepts) and self.text.source == "none":
-            raise ValueError("guidance or a text loss is on, but text.source is none: set it to label")
+        self._check_text()
         self.losses.check(self.model)
         if self.text.control == "constant":
             empty = ("info_nce", "supcon", "text_recon", "ce_guided_series", "ce_guided_text", "sub_action")
@@ -138,6 +166,36 @@ class RunConfig(Frozen):
             )
         return self
 
+    def _check_text(self) -> None:
+        text = self.text
+        if (self.reads_text or self.reads_concepts) and text.source == "none":
+            raise ValueError(
+                "guidance or a text loss is on, but text.source is none: set it to label, series or both"
+            )
+        if text.control in ("one_hot", "constant") and text.source in ("series", "both") and self.reads_text:
+            raise ValueError(
+                f"text.control {text.control} is the same whatever the source: set text.source to label"
+            )
+        if text.control in ("one_hot", "random") and self.reads_concepts:
+            raise ValueError(
+                f"text.control {text.control} takes the words away, and losses.sub_action reads them: "
+                "set it to 0 and model.sub_actions to none"
+            )
+        if text.source == "both" and self.reads_concepts and not self.reads_text:
+            raise ValueError("sub-actions alone read no caption: set text.source to label")
+        if text.source == "series":
+            if self.reads_text and text.control == "shuffled_classes":
+                raise ValueError(
+                    "text.control shuffled_classes shuffles classes, and captions of text.source series "
+                    "know none: try shuffled_samples or random"
+                )
+            by_class = ("ce_guided_series", "ce_guided_text", "sub_action")
+            if on := [f"losses.{name}" for name in by_class if getattr(self.losses, name)]:
+                raise ValueError(
+                    f"{', '.join(on)} read the class that a text was made for, and captions of text.source "
+                    "series were made for none: set text.source to label or both"
+                )
+
     def check_primary(self, representation: str) -> None:
         """Raise ValueError if the model has no such representation."""
         if self.baseline == "none" and representation == "histogram" and self.model.quantizer == "none":
@@ -153,10 +211,9 @@ class RunConfig(Frozen):
         """Dotted names of the settings that this config never reads; they leave the signature."""
         model, losses, guidance = self.model, self.losses, self.model.guidance
         out: set[str] = set()
-        if self.baseline == "statistics":
-            out |= {"model", "losses", "text", "train", "seed", "probe.representation"}
+        out |= NOT_READ[self.baseline]
         if not self.reads_text:
-            out |= {"text.form", "text.tokens"} if self.reads_concepts else {"text"}
+            out |= {"text.form", "text.tokens", "text.subject_info"} if self.reads_concepts else {"text"}
         if guidance.attention == "none":
             out |= {f"model.guidance.{name}" for name in type(guidance).model_fields if name != "attention"}
         if guidance.attention == "one_way":
@@ -173,16 +230,22 @@ class RunConfig(Frozen):
             out.add("model.codes")
         if not losses.consistency or "z" not in guidance.into:
             out.add("losses.consistency_temperature")
-        if self.text.control == "constant":
-            out.add("text.form")
+        if self.text.control in ("constant", "one_hot"):
+            out |= {"text.form", "text.subject_info"}
+            if not self.reads_concepts:
+                out.add("text.bank")
+        if self.text.control == "one_hot" and not self.reads_concepts:
+            out.add("text.encoder")
+        if self.text.source == "series":
+            out |= {"text.form", "text.bank", "text.subject_info"}
         if guidance.attention == "none" and not losses.contrasts and not model.text_codes:
             out.add("text.tokens")
         if not model.entropy_weight:
             out.add("model.entropy_gamma")
-        if self.data.split == "official":
-            out |= {"data.folds"}
-        else:
-            out.add("data.validation_frac")
+        kfold = self.data.split in ("subject_kfold", "leaky_random")
+        out.add("data.validation_frac" if kfold else "data.folds")
+        if self.data.length is None:
+            out.add("data.resize")
         if self.train.select == "last":
             out.add("train.validate_every")
         return out

@@ -23,11 +23,11 @@ def _prune(node: BaseModel, prefix: str, unused: set[str]) -> dict[str, Any]:
     for name, field in type(node).model_fields.items():
         value, dotted = getattr(node, name), f"{prefix}{name}"
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        if dotted in unused or extra.get("inert") or ("leaves_at" in extra and extra["leaves_at"] == value):
+        if dotted in unused or extra.get("inert"):
             continue
         if isinstance(value, BaseModel):
-            out[name] = _prune(value, f"{dotted}.", unused)
-        else:
+            value = _prune(value, f"{dotted}.", unused)
+        if "leaves_at" not in extra or extra["leaves_at"] != value:
             out[name] = list(value) if isinstance(value, tuple) else value
     return out
 

@@ -9,6 +9,7 @@ import pytest
 from experiments import cli
 
 SPAR = "{data: {name: spar, window_s: 4, overlap_frac: 0.5, split: subject_kfold}}"
+LEAKY, OFFICIAL = (SPAR.replace("subject_kfold", name) for name in ("leaky_random", "official"))
 TEN = "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"
 HEAVY = ("torch", "lightning", "transformers", "mlflow", "optuna", "pandas", "sklearn")
 
@@ -92,8 +93,38 @@ BROKEN = {
     "rows with folds of their own": (
         f"set: {SPAR}\nvariants:\n  a: {{}}\n  b: {{data.folds: 3}}", 4, "data.folds is one for all",
     ),
-    "rows with windows of their own": (
-        f"set: {SPAR}\nvariants:\n  a: {{}}\n  b: {{data.window_s: 2}}", 4, "data.window_s is one for all",
+    "random windows of their own": (
+        f"set: {LEAKY}\nvariants:\n  a: {{}}\n  b: {{data.window_s: 2}}",
+        4, "data.window_s is one for all",
+    ),
+    "cut windows without a length": ("set:\n  data.name: spar", 2, "spar needs data.window_s"),
+    "pre-cut windows cut again": ("set:\n  data.window_s: 4", 2, "leave out data.window_s"),
+    "a split that the data has not": (
+        f"set: {OFFICIAL}", 1, "set data.split to subject_kfold or leave_one",
+    ),
+    "subjects that nobody knows": ("set:\n  data.split: subject_kfold", 2, "set data.split to official"),
+    "a data set that is not there": (
+        "set:\n  data.name: uea:RacketSports", 2, "data/RacketSports: get it from https://timeseries",
+    ),
+    "an unknown data set": ("set:\n  data.name: spor", 2, "did you mean 'spar'?"),
+    "unequal series without a length": ("set:\n  data.name: japanese_vowels", 2, "set data.length"),
+    "rotation without axes": (
+        "set:\n  data.name: gun_point\n  data.augment.rotation_deg: 9", 3, "turns x, y and z",
+    ),
+    "a data set without a bank": (
+        "set:\n  data.name: gun_point\n  model.guidance.attention: one_way", 3, "no text bank gun_point",
+    ),
+    "captions of a turned window": (
+        "set:\n  data.augment.rotation_deg: 9\n  model.guidance.attention: one_way\n  text.source: series", 4,
+        "set it to 0",
+    ),
+    "captions of a few steps": (
+        f"set: {SPAR}\nvariants:\n  a:\n    data.window_s: 0.1\n    model: {{patches: 5, tokens: 5}}\n"
+        "    model.guidance.attention: one_way\n    text.source: series", 7, "need windows of 8 steps",
+    ),
+    "captions without a rate": (
+        "set:\n  data: {name: japanese_vowels, length: 20}\n  model.guidance.attention: one_way\n"
+        "  text.source: series", 4, "need the sampling rate",
     ),
     "an unknown primary": ("primary: token", 1, "did you mean 'tokens'?"),
     "two data sets": (
@@ -142,7 +173,7 @@ def test_every_verb_refuses_a_broken_sweep_file(refused: Any) -> None:
         ("model:\n  patches: 10\n  hads: 4\n", 3, "did you mean 'model.heads'?"),
         ("model:\n  patches: 10\n  heads: '4'\n", 3, "a valid integer"),
         ("model:\n  heads: 5\n  patches: 10\n", 2, "model.heads 5 do not divide model.width 64"),
-        ("data:\n  name: spar\n  folds: 5\n", 2, "spar needs window_s and overlap_frac"),
+        ("data:\n  name: spar\n  folds: 5\n", 2, "spar needs data.window_s and data.overlap_frac"),
         ("model.heads: 4\nseeds: 3\n", 2, "`seeds` belongs in the sweep file"),
         ("# nothing\n", None, "the file is empty"),
         ("model:\n\theads: 4\n", 2, "tab used for indentation"),

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from experiments.config import DataConfig, RunConfig
+from experiments.config import RunConfig
 from experiments.settings import OWNED, submodel
 from model.config import ATTRIBUTES, GuidanceConfig, ModelConfig
 
@@ -34,19 +34,30 @@ def test_all_equals_the_sorted_list_of_every_attribute() -> None:
 
 
 PAIRS: list[tuple[dict[str, Any], str]] = [
-    ({"data": {"name": "spar"}}, "spar needs window_s and overlap_frac"),
-    ({"data": SPAR | {"overlap_frac": None}}, "spar needs window_s and overlap_frac"),
-    ({"data": SPAR | {"split": "official"}}, "split must be subject_kfold"),
-    ({"data": {"window_s": 4}}, "leave out window_s and overlap_frac"),
-    ({"data": {"overlap_frac": 0.5}}, "leave out window_s and overlap_frac"),
-    ({"data": {"split": "subject_kfold"}}, "split must be official"),
-    ({"data": {"fold": 1}}, "fold 1 is above 0"),
-    ({"data": SPAR | {"folds": 4, "fold": 4}}, "fold 4 is above 3"),
     ({"model": {"width": 60, "heads": 8}}, r"model.heads 8 do not divide model.width 60; try \[5, 6, 10\]"),
     ({"model": {"smoothing": 4}}, "smoothing 4 is even; try 3"),
     ({"train": {"lr": 1e-6}}, "lr_min 1e-05 is above lr 1e-06"),
     ({"probe": {"representation": "statistics"}}, "belongs to baseline: statistics alone"),
     ({"model": GUIDED, "text": {"source": "none"}}, "text.source is none: set it to label"),
+    ({"model": GUIDED, "text": {"source": "series", "control": "constant"}}, "the same whatever the source"),
+    ({"model": GUIDED, "text": {"source": "both", "control": "one_hot"}}, "the same whatever the source"),
+    ({"model": GUIDED, "text": {"source": "series", "control": "shuffled_classes"}}, "series know none"),
+    (
+        {"model": GUIDED, "losses": {"ce_guided_series": 1}, "text": {"source": "series"}},
+        "were made for none",
+    ),
+    (
+        {
+            "model": GUIDED | {"sub_actions": "head"},
+            "losses": {"sub_action": 1},
+            "text": {"control": "random"},
+        },
+        "takes the words away",
+    ),
+    (
+        {"model": {"sub_actions": "head"}, "losses": {"sub_action": 1}, "text": {"source": "both"}},
+        "sub-actions alone read no caption",
+    ),
     ({"losses": {"info_nce": 1}, "text": {"source": "none"}}, "text.source is none: set it to label"),
     ({"losses": {"consistency": 1}}, "set model.guidance.attention to one_way or two_way"),
     ({"losses": {"text_recon": 1}, "text": {"control": "constant"}}, "leaves losses.text_recon nothing"),
@@ -135,11 +146,6 @@ def test_a_cells_config_is_the_one_that_validation_would_make() -> None:
     dumped = config.model_dump() | {"seed": 4, "probe": {"representation": "histogram"}}
     assert cell == RunConfig.model_validate(dumped | {"data": SPAR | {"fold": 2}})
     assert OWNED.keys() == {"seed", "data.fold", "probe.representation"}
-
-
-def test_the_last_fold_is_that_of_the_split() -> None:
-    assert DataConfig().last_fold == 0
-    assert DataConfig.model_validate(SPAR | {"folds": 7}).last_fold == 6
 
 
 @pytest.mark.parametrize("name", ["patches", "tokens"])

@@ -1,34 +1,86 @@
-"""Data sets by name. Adding one is one file here and one line in DATASETS."""
+"""Data sets by name. Adding one is one file here, a line in DATASETS and its name in `config.Known`."""
 
 import os
-import shutil
-import tempfile
+from collections.abc import Callable
+from functools import cache as remembered
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.config import DataConfig, RunConfig
+from experiments.data import archive, csv_files, npz
 from experiments.data.basic_motions import BASIC_MOTIONS
+from experiments.data.motion_sense import MOTION_SENSE
+from experiments.data.packaged import GUN_POINT, JAPANESE_VOWELS, PICKUP_GESTURE
+from experiments.data.pamap2 import PAMAP2
+from experiments.data.side import Side
 from experiments.data.spar import SPAR
-from experiments.data.windows import DataSet, Split, Windows, split
+from experiments.data.splits import Split, split
+from experiments.data.uci_har import UCI_HAR
+from experiments.data.usc_had import USC_HAD
+from experiments.data.windows import DataError, DataSet, Windows, describe
+from experiments.data.wisdm import WISDM
 from experiments.identity import digest
+from experiments.ledger import read_json, write_folder, write_json
 
-DATASETS: dict[str, DataSet] = {entry.name: entry for entry in (BASIC_MOTIONS, SPAR)}
+DATASETS: dict[str, DataSet] = {
+    entry.name: entry
+    for entry in (
+        BASIC_MOTIONS,
+        SPAR,
+        PICKUP_GESTURE,
+        JAPANESE_VOWELS,
+        GUN_POINT,
+        UCI_HAR,
+        PAMAP2,
+        WISDM,
+        USC_HAD,
+        MOTION_SENSE,
+    )
+}
+FAMILIES: dict[str, Callable[[str, Path], DataSet]] = {
+    "uea": archive.find,
+    "npz": npz.find,
+    "csv": csv_files.find,
+}
 READER_VERSION = 1  # raise it when a reader's output changes: the data digest and the cache follow
 
 __all__ = [
     "DATASETS",
+    "FAMILIES",
+    "DataError",
     "DataSet",
     "Loaded",
+    "Side",
     "Split",
     "Windows",
+    "cached_at",
     "check",
     "data_digest",
+    "entry",
+    "last_fold",
     "load",
     "load_split",
+    "root",
     "split",
 ]
+
+
+def root() -> Path:
+    """The folder of data sets that the user fetched: SHAPELEX_DATA, or `data`."""
+    return Path(os.environ.get("SHAPELEX_DATA", "data"))
+
+
+def entry(name: str) -> DataSet:
+    """A data set of the registry, or of the family `uea:NAME`; raises FileNotFoundError, DataError."""
+    family, found, rest = name.partition(":")
+    return _of_family(family, rest, root()) if found else DATASETS[name]
+
+
+@remembered
+def _of_family(family: str, name: str, folder: Path) -> DataSet:
+    return FAMILIES[family](name, folder)
 
 
 def data_digest(raw: str) -> str:
@@ -36,62 +88,145 @@ def data_digest(raw: str) -> str:
     return digest({"raw": raw, "reader": READER_VERSION})
 
 
+def last_fold(config: DataConfig) -> int:
+    """Number of the split's last fold."""
+    if config.split == "leave_one_subject_out":
+        return entry(config.name).subjects - 1
+    return 0 if config.split == "official" else config.folds - 1
+
+
 def check(config: RunConfig) -> None:
-    """Raise ValueError if the data has no such folds, or the model can't be cut from its windows."""
-    entry = DATASETS[config.data.name]
-    if config.data.split != "official" and config.data.folds > entry.subjects:
+    """Raise ValueError if the data is not there, has no such windows or folds, or can't be augmented so, or
+    if the model can't be cut from its windows."""
+    asked = config.data
+    try:
+        found = entry(asked.name)
+        found.files(root())
+    except FileNotFoundError as error:
+        raise ValueError(f"{asked.name}: {error}") from None
+    _check_windows(found, asked)
+    _check_split(found, asked)
+    if asked.augment.rotation_deg and not found.triads():
+        raise ValueError(f"data.augment.rotation_deg turns x, y and z, and {found.name} has no such channels")
+    if config.reads_text and config.text.source in ("series", "both"):
+        _check_captions(found, asked, config.text.source)
+    if config.baseline == "minirocket" and found.window_length(asked) < 9:
         raise ValueError(
-            f"data.folds {config.data.folds} is above the {entry.subjects} subjects of {entry.name}"
+            f"minirocket needs windows of 9 steps, and {found.name} has {found.window_length(asked)}"
         )
     if config.baseline == "none":
-        model, channels = config.model, len(entry.channels)
-        model.check_length(model.steps(channels, entry.window_length(config.data)))
+        model, channels = config.model, len(found.channels)
+        model.check_length(model.steps(channels, found.window_length(asked)))
 
 
-def load(config: DataConfig, data_digest: str, cache: Path) -> Windows:
-    """Windows as memory-mapped arrays, parsed on first use and cached by content."""
-    key = digest([data_digest, config.name, config.window_s, config.overlap_frac])[:16]
-    folder = cache / "windows" / key
+def _check_captions(found: DataSet, asked: DataConfig, source: str) -> None:
+    what = f"captions of text.source {source}"
+    if not found.window_rate_hz(asked):
+        raise ValueError(f"{what} need the sampling rate of {found.name}")
+    if (steps := found.window_length(asked)) < 8:
+        raise ValueError(f"{what} need windows of 8 steps, and {found.name} has {steps}")
+    for name in ("rotation_deg", "channel_drop"):
+        if getattr(asked.augment, name):
+            raise ValueError(f"{what} speak of axes that data.augment.{name} changes: set it to 0")
+
+
+def _check_windows(found: DataSet, asked: DataConfig) -> None:
+    given = [name for name in ("window_s", "overlap_frac") if getattr(asked, name) is not None]
+    if found.kind == "recordings" and len(given) < 2:
+        raise ValueError(f"{found.name} needs data.window_s and data.overlap_frac (4 and 0.5, say)")
+    if found.kind != "recordings" and given:
+        raise ValueError(f"{found.name} comes pre-cut: leave out data.window_s and data.overlap_frac")
+    if found.kind == "series" and asked.length is None:
+        raise ValueError(f"{found.name} has series of unequal lengths: set data.length")
+    if found.window_length(asked) < 2:
+        raise ValueError(f"data.window_s {asked.window_s:g} is less than two samples of {found.name}")
+
+
+def _check_split(found: DataSet, asked: DataConfig) -> None:
+    by_subject = asked.split in ("subject_kfold", "leave_one_subject_out")
+    if asked.split == "official" and not found.official:
+        others = "subject_kfold or leave_one_subject_out" if found.subjects else "leaky_random"
+        raise ValueError(f"{found.name} has no official split: set data.split to {others}")
+    if by_subject and not found.subjects:
+        other = "official" if found.official else "leaky_random"
+        raise ValueError(f"{found.name} names no subjects: set data.split to {other}")
+    if asked.split == "subject_kfold" and asked.folds > found.subjects:
+        raise ValueError(f"data.folds {asked.folds} is above the {found.subjects} subjects of {found.name}")
+    if asked.fold > (last := last_fold(asked)):
+        raise ValueError(f"fold {asked.fold} is above {last}, the last of data.split {asked.split}")
+
+
+def cached_at(config: DataConfig, data_digest: str, cache: Path) -> Path:
+    """The folder of the windows that these settings make of these raw files."""
+    asked = [config.name, config.window_s, config.overlap_frac, config.length, config.resize]
+    return cache / "windows" / digest([data_digest, *asked])[:16]
+
+
+def load(config: DataConfig, data_digest: str, cache: Path) -> tuple[Windows, dict[str, Any]]:
+    """Windows as memory-mapped arrays, and what their data set says of itself (`windows.describe`); parsed
+    on first use and cached by content. Raises DataError and ValueError for raw files that don't parse."""
+    folder = cached_at(config, data_digest, cache)
     if not folder.is_dir():
-        entry = DATASETS[config.name]
-        windows = entry.read(entry.files(), config)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
-        for name, array in windows._asdict().items():
-            np.save(temporary / f"{name}.npy", array, allow_pickle=False)
-        try:
-            os.rename(temporary, folder)
-        except OSError:  # another process was first; its folder holds the same content
-            shutil.rmtree(temporary)
-    return Windows(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Windows._fields))
+        found = entry(config.name)
+        raw = found.read(found.files(root()), config)
+
+        def fill(temporary: Path) -> None:
+            for name, array in raw.windows._asdict().items():
+                np.save(temporary / f"{name}.npy", array, allow_pickle=False)
+            write_json(temporary / "about.json", describe(found, raw, config))
+
+        write_folder(folder, fill)
+    windows = Windows(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Windows._fields))
+    return windows, read_json(folder / "about.json")
 
 
 class Loaded(NamedTuple):
-    """A trial's windows, raw, with their sides."""
+    """A trial's windows, raw, with their sides and what their data set says of itself."""
 
-    entry: DataSet
+    about: dict[str, Any]
     windows: Windows
     split: Split
 
-    def side(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.windows.series[rows], np.asarray(self.windows.label[rows])
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.about["classes"])
 
-    def describe(self, config: DataConfig) -> dict[str, Any]:
-        subjects = {
-            f"{side}_subjects": sorted({int(s) for s in self.windows.subject[rows] if s >= 0})
-            for side, rows in self.split._asdict().items()
-        }
-        official = config.split == "official"
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return tuple(self.about["channels"])
+
+    def sides(self, device: str) -> tuple[Side, Side, Side]:
+        """Training, validation and test windows, for that device."""
+        train, val, test = (Side.of(self.windows, rows, device) for rows in self.split)
+        return train, val, test
+
+    def describe(self) -> dict[str, Any]:
+        """For the trial's result."""
+        sides = [self.windows.subject[rows] for rows in self.split[:2]]
+        apart = [not set(of[self.split.train]) & set(of[self.split.val]) for of in self.windows[2:4]]
+        known = all(bool((side >= 0).all()) for side in sides)
+        single = len(np.unique(self.windows.session)) == len(self.windows.session)
+        kept = (
+            "subjects"
+            if known and apart[0]
+            else "recordings"
+            if apart[1] and not single
+            else "stratified part"
+        )
         return {
-            "name": self.entry.name,
-            "classes": list(self.entry.classes),
-            "channels": list(self.entry.channels),
+            "name": self.about["name"],
+            "classes": list(self.classes),
+            "channels": list(self.channels),
             **{f"n_{side}": len(rows) for side, rows in self.split._asdict().items()},
-            "validation": "stratified part" if official else "subjects",
-            **subjects,
+            "validation": kept,
+            **{f"{side}_subjects": self.subjects(side) for side in Split._fields},
         }
+
+    def subjects(self, side: str) -> list[int]:
+        return sorted({int(s) for s in self.windows.subject[getattr(self.split, side)] if s >= 0})
 
 
 def load_split(config: DataConfig, data_digest: str, cache: Path) -> Loaded:
-    windows = load(config, data_digest, cache)
-    return Loaded(DATASETS[config.name], windows, split(windows, config))
+    windows, about = load(config, data_digest, cache)
+    amount = {int(subject): n for subject, n in about["amount"].items()}
+    return Loaded(about, windows, split(windows, amount, config))

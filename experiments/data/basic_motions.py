@@ -5,38 +5,34 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from experiments.config import DataConfig
-from experiments.data.windows import DataSet, Windows, inside_package
+from experiments.data.archive import inside_aeon, read_ts
+from experiments.data.windows import DataSet, Raw
 
 CLASSES = ("badminton", "running", "standing", "walking")
 
 
-def files() -> list[Path]:
-    folder = "datasets/data/BasicMotions/BasicMotions_"
-    return inside_package("aeon", f"{folder}TRAIN.ts", f"{folder}TEST.ts")
+def files(root: Path) -> list[Path]:
+    return inside_aeon("BasicMotions")
 
 
-def read(paths: list[Path], config: DataConfig) -> Windows:
-    from aeon.datasets import load_from_ts_file
-
-    parts = [load_from_ts_file(str(path)) for path in paths]
-    series = np.concatenate([x for x, _ in parts]).astype(np.float32)
-    label = np.array([CLASSES.index(str(name).lower()) for _, y in parts for name in y])
-    official = np.repeat(np.arange(2, dtype=np.int8), [len(y) for _, y in parts])
-    return Windows(series, label, np.full(len(label), -1), np.arange(len(label)), official)
+def read(paths: list[Path], config: DataConfig) -> Raw:
+    return read_ts(paths, CLASSES, config)
 
 
 BASIC_MOTIONS = DataSet(
     name="basic_motions",
+    kind="windows",
     classes=CLASSES,
     channels=("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z"),
     rate_hz=10,
     samples=100,
     subjects=0,
+    official=True,
+    placement="a smart watch on the wrist",
     licence="UEA archive, free for research",
     citation="Bagnall et al. 2018, The UEA multivariate time series classification archive, arXiv 1811.00075",
+    origin="package aeon",
     files=files,
     read=read,
 )

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from experiments.config import DataConfig
-from experiments.data.windows import DataSet, Windows, inside_package
+from experiments.data.cut import cut
+from experiments.data.windows import DataSet, Raw, Recording, inside_package
 
 RATE_HZ = 50.0
 CLASSES = ("PEN", "ABD", "FEL", "IR", "ER", "TRAP", "ROW")
@@ -28,44 +29,34 @@ class _ArraysOnly(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def files() -> list[Path]:
+def files(root: Path) -> list[Path]:
     return inside_package("seglearn", "data/watch_dataset.npy")
 
 
-def read(paths: list[Path], config: DataConfig) -> Windows:
-    """Windows of `window_s` with `overlap_frac`, cut inside one recording each."""
+def read(paths: list[Path], config: DataConfig) -> Raw:
     with paths[0].open("rb") as file:
         np.lib.format.read_magic(file)
         np.lib.format.read_array_header_1_0(file)
         data = _ArraysOnly(file).load().item()
-    assert config.overlap_frac is not None
-    length = SPAR.window_length(config)
-    step = max(1, round(length * (1 - config.overlap_frac)))
-    parts = [
-        np.lib.stride_tricks.sliding_window_view(x, length, axis=0)[::step]
-        for x in data["X"]
-        if len(x) >= length
+    recordings = [
+        Recording(x, np.full(len(x), int(y)), int(subject))
+        for x, y, subject in zip(data["X"], data["y"], data["subject"], strict=True)
     ]
-    kept = np.array([i for i, x in enumerate(data["X"]) if len(x) >= length])
-    session = np.repeat(kept, [len(p) for p in parts])
-    return Windows(
-        series=np.concatenate(parts).astype(np.float32),
-        label=np.asarray(data["y"])[session].astype(np.int64),
-        subject=np.asarray(data["subject"])[session].astype(np.int64),
-        session=session.astype(np.int64),
-        official=np.full(len(session), -1, dtype=np.int8),
-    )
+    return cut(recordings, config, RATE_HZ)
 
 
 SPAR = DataSet(
     name="spar",
+    kind="recordings",
     classes=CLASSES,
-    channels=("ax", "ay", "az", "wx", "wy", "wz"),
+    channels=("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z"),
     rate_hz=RATE_HZ,
-    samples=None,
     subjects=10,
+    placement="a smart watch on the wrist",
+    units={"acc": "g", "gyro": "rad/s"},
     licence="BSD-3-Clause (seglearn)",
     citation="Burns et al. 2018, Shoulder physiotherapy exercise recognition, arXiv 1802.01489",
+    origin="package seglearn",
     files=files,
     read=read,
 )

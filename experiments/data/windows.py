@@ -1,13 +1,13 @@
-"""Windows of wearable series, what a data set says of itself, and who is on which side of a split.
+"""Windows of wearable series, and what a data set says of itself.
 
-W windows, M channels, T steps.
+W windows, M channels, T steps of a window, R samples of a recording.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from experiments.config import DataConfig
 
 
 class Windows(NamedTuple):
-    """series (W, M, T) float32; label, subject, session (W,) int64, subject -1 where none is known;
-    official (W,) int8: 0 train, 1 test, -1 no official split."""
+    """series (W, M, T) float32; label, subject, session (W,) int64, subject -1 where none is known; session
+    numbers the recording; official (W,) int8: 0 train, 1 test, -1 no official split."""
 
     series: np.ndarray
     label: np.ndarray
@@ -25,34 +25,97 @@ class Windows(NamedTuple):
     official: np.ndarray
 
 
-class Split(NamedTuple):
-    """Window indices; no subject and no recording is on two sides (where subjects are known)."""
+class Recording(NamedTuple):
+    """One stretch of one person's data: series (R, M); label (R,), -1 where a sample is to be left out."""
 
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
+    series: np.ndarray
+    label: np.ndarray
+    subject: int
+
+
+Person = dict[str, float | str]  # of age_years, height_cm, weight_kg, hand (left or right)
+
+
+class Raw(NamedTuple):
+    """What a reader makes of raw files. Folds are balanced by `amount`, how much each subject recorded, so
+    that they don't move with the window length; people: what is known of each subject."""
+
+    windows: Windows
+    amount: dict[int, int]
+    people: dict[int, Person]
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """One entry of the registry. `files` finds the raw files without importing the package that carries
-    them; `read` parses them into windows. samples: a window's length where the set comes pre-cut, else None.
-    subjects: how many are known, 0 where none is."""
+    """One entry of the registry.
+
+    kind: windows (pre-cut, `samples` each), series (pre-cut, unequal lengths: `data.length` is asked for) or
+    recordings (cut by `data.window_s` and `data.overlap_frac`). Channels are named placement_sensor_axis or
+    sensor_axis, and `units` is by sensor; a placement's axes turn together. subjects: how many are known, 0
+    where none is. rate_hz: None where it is not published. `files` finds the raw files below the data
+    folder, without importing the package that carries them, and raises FileNotFoundError with one line;
+    `read` parses them and raises DataError.
+    """
 
     name: str
+    kind: Literal["windows", "series", "recordings"]
     classes: tuple[str, ...]
     channels: tuple[str, ...]
-    rate_hz: float
-    samples: int | None
+    rate_hz: float | None
     subjects: int
     licence: str
     citation: str
-    files: Callable[[], list[Path]]
-    read: Callable[[list[Path], DataConfig], Windows]
+    origin: str
+    files: Callable[[Path], list[Path]]
+    read: Callable[[list[Path], DataConfig], Raw]
+    samples: int | None = None
+    official: bool = False
+    placement: str = ""
+    units: dict[str, str] = field(default_factory=dict)
 
     def window_length(self, config: DataConfig) -> int:
-        """Samples of one window."""
-        return self.samples if self.samples is not None else round((config.window_s or 0) * self.rate_hz)
+        """Steps of one window."""
+        if config.length is not None:
+            return config.length
+        if self.samples is not None:
+            return self.samples
+        return round((config.window_s or 0) * (self.rate_hz or 0))
+
+    def window_rate_hz(self, config: DataConfig) -> float | None:
+        """Sampling rate of the windows; None where none is known, or resampling gave each its own."""
+        if self.rate_hz is None or config.length is None or config.resize == "pad":
+            return self.rate_hz
+        if self.kind == "series":
+            return None
+        native = self.window_length(config.model_copy(update={"length": None}))
+        return self.rate_hz * config.length / native
+
+    def triads(self) -> dict[str, list[list[int]]]:
+        """{placement: the places of x, y and z of each of its sensors}."""
+        return triads(self.channels)
+
+
+def triads(channels: tuple[str, ...]) -> dict[str, list[list[int]]]:
+    """{placement: the places of x, y and z of each of its sensors}."""
+    found: dict[str, list[list[int]]] = {}
+    for channel in channels:
+        stem, _, axis = channel.rpartition("_")
+        axes = [f"{stem}_{other}" for other in "xyz"]
+        if axis == "x" and stem and set(axes) <= set(channels):
+            placement = stem.rpartition("_")[0]
+            found.setdefault(placement, []).append([channels.index(other) for other in axes])
+    return found
+
+
+class DataError(ValueError):
+    """A raw file that is not as its authors publish it: one line with file, line and what was wrong."""
+
+    def __init__(self, path: Path, line: int | None, message: str) -> None:
+        super().__init__(path, line, message)
+        self.path, self.line, self.message = path, line, message
+
+    def __str__(self) -> str:
+        return f"{self.path}{'' if self.line is None else f':{self.line}'}: {self.message}"
 
 
 def inside_package(package: str, *names: str) -> list[Path]:
@@ -68,21 +131,28 @@ def inside_package(package: str, *names: str) -> list[Path]:
     return files
 
 
-def split(windows: Windows, config: DataConfig) -> Split:
-    """Deterministic. subject_kfold: test is this fold's subjects, validation the next fold's. official:
-    validation is a stratified part of the official training windows (there are no subjects to keep apart).
-    """
-    if config.split == "official":
-        from sklearn.model_selection import StratifiedShuffleSplit
+def inside_folder(folder: Path, names: list[str], origin: str) -> list[Path]:
+    """Files below a folder that the user has to fetch. Raises FileNotFoundError that says from where."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}: get it from {origin}, or point SHAPELEX_DATA elsewhere")
+    files = [folder / name for name in names]
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"no file {file}: is {folder} whole? It comes from {origin}")
+    return files
 
-        official = np.flatnonzero(windows.official == 0)
-        cut = StratifiedShuffleSplit(1, test_size=config.validation_frac, random_state=0)
-        train, val = next(cut.split(official, windows.label[official]))
-        test = np.flatnonzero(windows.official == 1)
-        return Split(np.sort(official[train]), np.sort(official[val]), test)
-    from sklearn.model_selection import GroupKFold
 
-    folds = [test for _, test in GroupKFold(config.folds).split(windows.label, groups=windows.subject)]
-    test, val = folds[config.fold], folds[(config.fold + 1) % config.folds]
-    rest = np.setdiff1d(np.arange(len(windows.label)), np.concatenate([test, val]))
-    return Split(rest, val, test)
+def describe(entry: DataSet, raw: Raw, config: DataConfig) -> dict[str, Any]:
+    """What the cache keeps of a data set beside its arrays, as JSON."""
+    return {
+        "name": entry.name,
+        "classes": list(entry.classes),
+        "channels": list(entry.channels),
+        "rate_hz": entry.window_rate_hz(config),
+        "units": entry.units,
+        "placement": entry.placement,
+        "licence": entry.licence,
+        "citation": entry.citation,
+        "amount": {str(subject): n for subject, n in sorted(raw.amount.items())},
+        "people": {str(subject): person for subject, person in sorted(raw.people.items())},
+    }
