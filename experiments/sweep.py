@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from experiments import data, encoder
+from experiments import data, encoder, words
 from experiments.config import Representation, RunConfig, TextConfig
 from experiments.identity import FileDigests, canonical, digest, signature
 from experiments.ledger import Store
@@ -24,12 +24,12 @@ from experiments.settings import (
     resolve,
     settings,
 )
-from experiments.words import read_words
 from experiments.yamlfile import Document, FileError, Keys, nearest, read
 
 WORDS = ("base", "set", "variants", "grid", "exclude", "seeds", "folds", "reference", "contrasts", "primary")
 MAX_CELLS = 10_000
-SHARED = ("name", "split", "folds", "window_s", "overlap_frac")  # what decides who is in a fold
+SHARED = ("name", "split", "folds")  # what decides who is in a fold; at random, the windows do too
+CUT = ("window_s", "overlap_frac")
 
 
 class Point(NamedTuple):
@@ -67,7 +67,7 @@ class _Planner:
     def __init__(self, document: Document, store: Store) -> None:
         self.document, self.data = document, document.data
         self.files = FileDigests(store.cache)
-        self.known: dict[tuple[str, tuple[TextConfig, bool] | None], dict[str, str | None]] = {}
+        self.known: dict[tuple[str, tuple[TextConfig, bool, bool] | None], dict[str, str | None]] = {}
 
     def sweep(self, name: str) -> Sweep:
         seeds, folds, primary = self.numbers("seeds"), self.numbers("folds"), self.primary()
@@ -78,8 +78,8 @@ class _Planner:
         each = len(seeds) * len(folds)
         self.limit(len(points) * each, "seeds" if len(seeds) > len(folds) else "folds")
         rows = self.rows(base, own, points, common, primary)
-        if max(folds) > common.data.last_fold:
-            message = f"fold {max(folds)} is asked for, but the data's last one is {common.data.last_fold}"
+        if max(folds) > (last := data.last_fold(common.data)):
+            message = f"fold {max(folds)} is asked for, but the data's last one is {last}"
             raise self.error("folds", message)
         reference, contrasts = self.compared([row.name for row, _ in rows])
         digests_of = {row.name: self.digests(config) for row, config in rows}
@@ -169,13 +169,14 @@ class _Planner:
 
         def check(config: RunConfig) -> None:
             data.check(config)
+            words.check(config)
             config.check_primary(primary)
 
         out: dict[tuple[str, str], tuple[Row, RunConfig]] = {}
         read: set[tuple[str | None, str]] = set()
         for point in points:
             config = resolve([base, own, point.layer], self.document, point.at, check)
-            for field in SHARED:
+            for field in (*SHARED, *(CUT if common.data.split == "leaky_random" else ())):
                 if getattr(config.data, field) != getattr(common.data, field):
                     where, name = point.layer[f"data.{field}"], f"data.{field}"
                     raise where.error(f"rows are paired, so {name} is one for all: write a sweep for each")
@@ -239,13 +240,14 @@ class _Planner:
 
     def digests(self, config: RunConfig) -> dict[str, str | None]:
         """What the config's names stand for: the raw data, the texts and the encoder's files."""
-        entry, reads = data.DATASETS[config.data.name], config.reads_text or config.reads_concepts
-        text = (config.text, config.reads_concepts) if reads else None
+        entry, reads = data.entry(config.data.name), config.reads_text or config.reads_concepts
+        text = (config.text, config.reads_text, config.reads_concepts) if reads else None
         if (entry.name, text) not in self.known:
             found: dict[str, str | None] = {"text": None, "encoder": None}
-            found["data"] = data.data_digest(self.files.of(entry.files()))
+            found["data"] = data.data_digest(self.files.of(entry.files(data.root())))
             if text:
-                found["encoder"] = self.files.of(encoder.files(config.text.encoder))
-                found["text"] = read_words(config).digest
+                if "text.encoder" not in config.unused():
+                    found["encoder"] = self.files.of(encoder.files(config.text.encoder))
+                found["text"] = words.read_words(config).digest
             self.known[entry.name, text] = found
         return self.known[entry.name, text]

@@ -14,7 +14,7 @@ from experiments.identity import digest
 from experiments.yamlfile import FileError
 from model.concepts import ConceptTable
 
-NAMES = sorted(data.DATASETS)
+NAMES = sorted(name for name in data.DATASETS if captions.bank_path(name).is_file())
 CLASS = "{{keyword: k, sentence: s, affirmative: a, negative: n, sub_actions: [{}]}}"
 BANK = (
     f"classes:\n  a: {CLASS.format('lift leg, raise leg, turn')}\n"

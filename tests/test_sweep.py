@@ -228,6 +228,7 @@ def test_the_saved_plan_holds_what_analysis_and_tracking_need(plan: Any, tmp_pat
         "reference": "z",
         "contrasts": [["all", "z"]],
         "dataset": "basic_motions",
+        "split": "official",
         "unit": "seed",
         "rows": [
             {"name": "all", "variant": "all", "factors": {"model.guidance.into": "all"}},
@@ -304,3 +305,16 @@ def test_the_first_sweeps_have_the_variants_and_cells_that_the_question_needs(
     assert cells == trained | {("statistics", None, fold) for fold in range(folds)}
     assert len(sweep.configs) == len(cells)
     assert sweep.reference == "supervised" and ["z_one_way", "shuffled_samples"] in sweep.contrasts
+
+
+def test_signatures_do_not_hang_on_the_order_of_rows_that_read_more_or_less_text(tmp_path: Path) -> None:
+    """Sub-actions alone read no text of a class, with guidance they do: two digests under one `text`."""
+    rows = ["  guided: {model.guidance.attention: one_way}", "  alone: {model.guidance.attention: none}"]
+    found = []
+    for order in (rows, rows[::-1]):
+        path = tmp_path / "x.yaml"
+        path.write_text(
+            "\n".join(["set: {model.sub_actions: decoder, losses.sub_action: 0.1}", "variants:", *order])
+        )
+        found.append({cell.row: cell.signature for cell in load(path, Store(tmp_path / "store")).cells})
+    assert found[0] == found[1] and len(set(found[0].values())) == 2
