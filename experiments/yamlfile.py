@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 
 import yaml
 
+from experiments.ledger import write_bytes
+
 Keys = tuple[str | int, ...]
 MAX_VALUES = 100_000  # counted with every alias written out: ten lines of aliases can name billions
 MAX_DEPTH = 64
@@ -83,6 +85,18 @@ def read(path: str | Path) -> Document:
     raise FileError(str(path), line, message)
 
 
+def dump(path: Path, data: dict[str, Any]) -> None:
+    """Write `data` atomically as a file that `read` gives back equal; raises ValueError where none would."""
+    try:  # PyYAML breaks a line after the word that crosses its width
+        text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+        back = _build(yaml.compose(text, Loader=_Loader), (), {})
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name}: {' '.join(str(error).split())}") from error
+    if back != data:
+        raise ValueError(f"{path.name}: only plain data with text as keys can be written")
+    write_bytes(path, text.encode())
+
+
 def nearest(word: str, choices: Iterable[str], n: int = 1) -> str:
     """How a message about an unknown `word` ends: `did you mean 'attention'?`, or the list of choices."""
     names = list(dict.fromkeys(choices))
@@ -135,6 +149,20 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, OverflowError):  # "\UFFFFFFFF" breaks chr(), "\ud800" every later write
             _refuse("an escape in this text names no character", mark)
         return token
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that either version of YAML would take for something else, and indents lists."""
+
+    yaml_implicit_resolvers: dict[Any, Any] = yaml.SafeDumper.yaml_implicit_resolvers | {
+        None: [(f"tag:yaml.org,2002:{tag}", regex) for tag, regex in _Loader.yaml_implicit_resolvers[None]]
+    }
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def _build(node: Any, path: Keys, lines: dict[Keys, int]) -> Any:

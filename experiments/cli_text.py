@@ -1,0 +1,185 @@
+"""`shapelex text`: banks of label texts, made by a language model and checked. Heavy imports stay inside."""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from experiments.bank_check import Bank, Separation, Similarity
+
+text = typer.Typer(
+    help="Banks of label texts: write one with a language model, check one.", no_args_is_help=True
+)
+PLACEMENT = "a motion sensor on the body"
+
+
+def _fail(line: str, status: int = 2) -> Any:
+    print(line, file=sys.stderr)
+    raise typer.Exit(status)
+
+
+@text.command()
+def make(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="a data set's name, e.g. spar")],
+    llm: Annotated[str, typer.Option(help="hf:FOLDER_OR_ID, or openai:BASE_URL (key from OPENAI_API_KEY)")],
+    source: Annotated[str, typer.Option(help="what the text is made from: label")] = "label",
+    model: Annotated[str | None, typer.Option(help="the server's model, where it has several")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="the bank; by default banks/DATASET-MODEL.yaml beside the data, where text.bank looks"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of the answers")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="overwrite a bank")] = False,
+) -> None:
+    """Write a bank with a language model; the same command goes on after any stop."""
+    from rich.console import Console
+
+    from experiments import captions, data, writer
+    from experiments.data.windows import DataError
+    from experiments.llm import Unavailable, open_client
+    from experiments.yamlfile import FileError, nearest
+
+    if dataset not in data.DATASETS and dataset.partition(":")[0] not in data.FAMILIES:
+        _fail(f"no data set '{dataset}': {nearest(dataset, data.DATASETS)}")
+    if source != "label":
+        _fail(f"--source {source}: a language model writes from labels, choose label")
+    if out is not None:
+        _refuse_existing(out, force)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    try:
+        entry = data.entry(dataset)
+        named = writer.meanings(dataset, entry.classes)
+        client = open_client(llm, model)
+        name = f"{dataset.rpartition(':')[2]}-{_slug(client.name)}"
+        out = out or captions.bank_path(dataset, name)
+        _refuse_existing(out, force)
+        console.print(f"{client.name} writes {out} for {len(named)} classes")
+        outcome = writer.make(dataset, named, entry.placement or PLACEMENT, client, out, seed, console.print)
+    except (FileError, OSError, DataError, Unavailable) as error:
+        _fail(f"{error}{_kept(out)}", 1)
+    except KeyboardInterrupt:
+        _fail(f"stopped{_kept(out)}", 130)
+    console.print(f"{outcome.asked} answers asked for, {outcome.rejected} rejected")
+    for name, reason in outcome.failed.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    if outcome.bank is None:
+        _fail(f"no bank written: {len(outcome.failed)} of {len(named)} classes lack texts{_kept(out)}", 1)
+    console.print(f"wrote {out}\nread it through, then: shapelex text check {out}")
+
+
+def _refuse_existing(out: Path, force: bool) -> None:
+    if out.exists() and not force:
+        _fail(f"{out} exists: choose another --out, or overwrite it with --force")
+
+
+def _kept(out: Path | None) -> str:
+    from experiments.writer import partial_path
+
+    kept = out is not None and partial_path(out).is_file()
+    return f"; what was answered is in {partial_path(out)}, the same command goes on" if kept and out else ""
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.rsplit("/", 1)[-1].lower()).strip("-")[:48] or "llm"
+
+
+@text.command()
+def check(
+    bank: Annotated[
+        str, typer.Argument(metavar="BANK", help="a bank's file, or the data set of one that comes with us")
+    ],
+    picture: Annotated[
+        Path | None, typer.Option(help="the similarity matrix, a PNG; by default BANK-sub-actions.png here")
+    ] = None,
+) -> None:
+    """Report every fault of a bank, what its wording alone tells apart, and phrases that may mean the same.
+
+    Status 1 where there are errors, 0 with warnings.
+    """
+    from experiments import bank_check
+    from experiments.yamlfile import FileError
+
+    path = _bank_file(bank)
+    try:
+        found = bank_check.examine(path)
+    except FileError as error:
+        _fail(str(error))
+    for finding in found.findings:
+        print(finding)
+    levels = [finding.level for finding in found.findings]
+    print(
+        f"{levels.count('error')} errors, {levels.count('warning')} warnings; "
+        f"{len(found.classes)} classes, {len(found.entries)} texts"
+    )
+    if found.broken:
+        print("its wording is looked at once the errors are mended")
+        raise typer.Exit(1)
+    _print_wording(found, picture or Path(f"{path.stem}-sub-actions.png"))
+
+
+def _bank_file(bank: str) -> Path:
+    from experiments import captions
+
+    path = Path(bank)
+    if path.exists() or path.name != bank:
+        return path
+    return next((p for p in (captions.bank_path(bank, bank), captions.bank_path(bank)) if p.is_file()), path)
+
+
+def _print_wording(found: "Bank", picture: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from experiments import bank_check, bank_picture
+
+    vectors = bank_check.embed([entry.text for entry in found.entries])
+    told: dict[str, Separation] = {}
+    for name, forms in bank_check.SPOKEN.items():
+        rows = [i for i, entry in enumerate(found.entries) if entry.form in forms]
+        try:
+            told[name] = bank_check.separation(vectors[rows], [found.entries[i].label for i in rows])
+        except ValueError as error:
+            print(f"{name}: {error}")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("told by wording alone, %")
+    for name in told:
+        table.add_column(name, justify="right")
+    for label in found.classes:
+        table.add_row(
+            label, *(f"{100 * s.recall[label]:.0f}" if label in s.recall else "-" for s in told.values())
+        )
+    table.add_row("mean of classes", *(f"{100 * s.macro:.1f}" for s in told.values()))
+    table.add_row("chance", *(f"{100 * s.chance:.1f}" for s in told.values()))
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.print(table)
+    print(
+        "each text left out once, nearest centroid of the others (statements: keyword, sentence, affirmative)"
+    )
+    for name, separated in told.items():
+        if pairs := [f"{a} for {b} {n}x" for a, b, n in separated.confused[:5]]:
+            print(f"{name}, most often taken: {', '.join(pairs)}")
+    rows = [i for i, entry in enumerate(found.entries) if entry.form == "sub_actions"]
+    likeness = bank_check.similarity([found.entries[i] for i in rows], vectors[rows], found.groups)
+    _print_merges(likeness)
+    bank_picture.draw(likeness, picture)
+    print(f"wrote {picture}")
+
+
+def _print_merges(likeness: "Similarity") -> None:
+    from experiments.bank_check import MERGE_COSINE
+
+    made = sum(merge.done for merge in likeness.merges)
+    print(
+        f"{len(likeness.merges)} proposed merges of sub-actions, cosine of {MERGE_COSINE} and above, {made} "
+        "made already; likeness also joins opposites, so read each before it goes into `concepts`:"
+    )
+    for merge in likeness.merges:
+        phrases = [likeness.phrases[row] for row in merge.rows]
+        quoted = " | ".join(f"{phrase.text} ({phrase.label})" for phrase in phrases)
+        marks = ["made already"] if merge.done else [f"opposites? {pair}" for pair in merge.opposite]
+        print(f"  {merge.cosine:.2f}  {quoted}" + (f"  [{', '.join(marks)}]" if marks else ""))
