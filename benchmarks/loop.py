@@ -25,8 +25,10 @@ import torch
 from torch import nn
 
 from experiments.config import RunConfig
+from experiments.data import Side
 from experiments.lit import Lit, TrainingSet, fit
-from experiments.train import Text, build
+from experiments.texts import Text
+from experiments.train import build
 from model.streams import stream
 
 WINDOWS, CHANNELS, STEPS, CLASSES = 30, 6, 100, 4  # BasicMotions' training windows
@@ -55,8 +57,8 @@ def bare(module: Timed) -> None:
     for epoch in range(module.config.train.epochs):
         torch.manual_seed(stream(module.config.seed, epoch, "dropout"))
         sums: dict[str, torch.Tensor | float] = {}
-        for batch in module.data.epoch(epoch):
-            losses = module.model.losses(batch, module.table, module.concepts)
+        for batch, table in module.data.epoch(epoch):
+            losses = module.model.losses(batch, table, module.concepts)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + len(batch.x) * value.detach()
             optimizer.zero_grad()
@@ -64,7 +66,7 @@ def bare(module: Timed) -> None:
             nn.utils.clip_grad_norm_(module.model.parameters(), module.config.train.clip)
             optimizer.step()
             schedule.step()
-        means = {f"train/{name}": float(value) / len(module.data.x) for name, value in sums.items()}
+        means = {f"train/{name}": float(value) / len(module.data.side) for name, value in sums.items()}
         if not math.isfinite(means["train/total"]):
             raise FloatingPointError("diverged")
         module.after_epoch(epoch, means)
@@ -96,13 +98,14 @@ def main() -> None:
     settings = {"train": train, "losses": {"ce_series": 0.1}, "text": {"source": "none"}}
     config = RunConfig.model_validate(settings | ({"model": small} if args.tiny else {}))
     x_WMT = np.random.default_rng(0).standard_normal((WINDOWS, CHANNELS, STEPS), dtype=np.float32).cumsum(-1)
-    label_W = np.arange(WINDOWS) % CLASSES
+    places, nobody = np.arange(WINDOWS), np.full(WINDOWS, -1)
+    side = Side(torch.from_numpy(x_WMT), places, places % CLASSES, nobody, "cpu")
 
     def run(loop: Callable[[Timed], None]) -> tuple[float, float, list[dict[str, float]]]:
         curve: list[dict[str, float]] = []
-        model = build(config, x_WMT, label_W, CLASSES, Text())
-        data = TrainingSet(config, torch.tensor(x_WMT), torch.tensor(label_W), None)
-        module = Timed(config, model, data, None, None, lambda _, means: curve.append(means))
+        model = build(config, side, side.moments(), CLASSES, Text())
+        data = TrainingSet(config, side, Text())
+        module = Timed(config, model, data, None, lambda _, means: curve.append(means))
         began = Timed.clock()
         loop(module)
         return module.ended - module.began, Timed.clock() - began, curve

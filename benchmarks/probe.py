@@ -47,8 +47,9 @@ def spar_fold(width: int, real: bool) -> Fold:
     """Features (W, width) and twelve statistics of SPAR's first fold."""
     entry = data.DATASETS["spar"]
     config = DataConfig(name="spar", window_s=4, overlap_frac=0.5, split="subject_kfold")
-    windows, rng = entry.read(entry.files(), config), np.random.default_rng(0)
-    train, val, _ = data.split(windows, config)
+    windows, amount, _ = entry.read(entry.files(data.root()), config)
+    every, rng = data.Side.of(windows, np.arange(len(windows.label)), "cpu"), np.random.default_rng(0)
+    train, val, _ = data.split(windows, amount, config)
     if real:
         flat = windows.series.reshape(len(windows.label), -1)
         x = np.tanh(flat @ rng.standard_normal((flat.shape[1], width)) / 30)
@@ -56,7 +57,7 @@ def spar_fold(width: int, real: bool) -> Fold:
         hidden = rng.standard_normal((len(windows.label), 60))
         hidden += 0.3 * rng.standard_normal((7, 60))[windows.label]
         x = hidden @ rng.standard_normal((60, width)) + rng.standard_normal((len(hidden), width))
-    both = [x.astype(np.float32), baselines.statistics(windows.series).astype(np.float32)]
+    both = [x.astype(np.float32), baselines.statistics(every).astype(np.float32)]
     (x, val_x), label = ([b[rows] for b in both] for rows in (train, val)), windows.label
     return Fold(x, val_x, label[train], label[val], len(entry.classes))
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from experiments.data.side import Side
 from model.guided import GuidedVQShape
 
 matplotlib.use("Agg")
@@ -18,16 +19,16 @@ PICTURED = 3
 
 @torch.no_grad()
 def reconstruction(
-    model: GuidedVQShape, x_WMT: torch.Tensor, label: np.ndarray, classes: tuple[str, ...],
-    channels: tuple[str, ...], path: Path,
-) -> None:  # fmt: skip
+    model: GuidedVQShape, side: Side, classes: tuple[str, ...], channels: tuple[str, ...], path: Path
+) -> None:
     """The first window of up to three classes, each on its liveliest channel: the series, its
     reconstruction, and every token's shape drawn where it lies."""
+    label = side.label
     first = [int(np.flatnonzero(label == y)[0]) for y in range(len(classes)) if (label == y).any()][:PICTURED]
     figure = Figure(figsize=(3.2 * len(first), 2.6), layout="constrained")
     axes = figure.subplots(1, len(first), squeeze=False)[0]
     for ax, w in zip(axes, first, strict=True):
-        x_1MT = x_WMT[w : w + 1]
+        x_1MT = side.at(np.array([w]))
         series = model.to_series(x_1MT)
         out = model.reconstruct(x_1MT, model.tokenize(x_1MT))
         b, a = divmod(int(series.std(-1).argmax()), series.shape[1])

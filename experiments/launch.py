@@ -42,6 +42,18 @@ def unfinished(sweep: Sweep, store: Store, retry_failed: bool) -> list[str]:
     return out
 
 
+def read_data(sweep: Sweep, todo: list[str], store: Store, note: Callable[[str], None]) -> None:
+    """Raw files to cached windows, once, before anything trains. Raises ValueError or OSError with one line
+    where they are not as they should be."""
+    from experiments import data
+
+    wanted = {(sweep.configs[s].data, str(sweep.digests[s]["data"])): None for s in todo}
+    for config, found in wanted:
+        if not data.cached_at(config, found, store.cache).is_dir():
+            note(f"reading {config.name}")
+        data.load_split(config, found, store.cache)
+
+
 def code_version() -> str:
     """Hash of the sources that make a trial's numbers: `model/` and `experiments/`."""
     total = hashlib.sha256()
@@ -105,7 +117,7 @@ class Launch:
 
     def epochs(self, signature: str) -> int:
         config = self.sweep.configs[signature]
-        return config.train.epochs if config.baseline == "none" else 1
+        return 1 if "train" in config.unused() else config.train.epochs
 
     def prepare(self, todo: list[str]) -> None:
         """Windows and text embeddings first, in one process, so that trials only read them."""

@@ -9,7 +9,8 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -17,8 +18,11 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from experiments.captions import Assignment
+from experiments.augment import Augment
 from experiments.config import RunConfig
+from experiments.data.side import Side
+from experiments.schedule import factor
+from experiments.texts import Text
 from model.batch import Batch
 from model.concepts import ConceptTable
 from model.guided import GuidedVQShape
@@ -29,37 +33,64 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # it greets, tip
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="lightning")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
+BLOCK = 256  # steps
 PRECISION: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed"}  # Lightning's names
 
 
+class Step(NamedTuple):
+    """A batch, and a table that holds its texts."""
+
+    batch: Batch
+    table: TextTable | None
+
+
 class TrainingSet:
-    """Training windows on the device, and an epoch's batches. Order, masks, wording and who sees text hang
-    on (seed, epoch) alone, each on a stream of its own."""
+    """An epoch's steps over training windows. Order, masks, wording, who sees text and how windows are
+    changed hang on (seed, epoch) alone, each on a stream of its own."""
 
-    def __init__(self, config: RunConfig, x_WMT: Tensor, label_W: Tensor, text: Assignment | None) -> None:
-        self.config, self.x, self.label, self.text = config, x_WMT, label_W, text
-        self.group = label_W if text is None else torch.as_tensor(text.group).to(label_W.device)
-        self.steps = math.ceil(len(x_WMT) / config.train.batch_size)
+    def __init__(self, config: RunConfig, side: Side, text: Text, augment: Augment | None = None) -> None:
+        self.config, self.side, self.text, self.augment = config, side, text, augment
+        self.label = torch.from_numpy(side.label).to(side.device)
+        group = side.label if text.assignment is None else text.assignment.group
+        self.group = torch.from_numpy(group).to(side.device)
+        self.steps = math.ceil(len(side) / config.train.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Everything random is drawn and moved to the device once: no step waits for a copy."""
-        seed, model = self.config.seed, self.config.model
-        device, windows = self.x.device, len(self.x)
-        streams = model.streams(self.x.shape[1])
+    def epoch(self, epoch: int) -> Iterator[Step]:
+        """Everything small is drawn and moved to the device once: no step waits for a copy of it."""
+        seed, model, size = self.config.seed, self.config.model, self.config.train.batch_size
+        device, windows = self.side.device, len(self.side)
         order = torch.randperm(windows, generator=generator(seed, epoch, "order"))
         sees = torch.rand(windows, generator=generator(seed, epoch, "sees_text"))
-        sees = sees >= model.guidance.text_dropout
-        text = torch.zeros(windows, dtype=torch.long)
-        if self.text is not None:
-            text = torch.from_numpy(self.text.draw(np.random.default_rng(stream(seed, epoch, "text"))))
-        hidden = int(model.mask_frac * model.patches)
-        masks = torch.rand(windows * streams, model.patches, generator=generator(seed, epoch, "masks"))
-        keep = masks.argsort(-1)[:, hidden:].unflatten(0, (windows, streams)).to(device)
-        order, sees, text = order.to(device), sees[order].to(device), text[order].to(device)
-        size = self.config.train.batch_size
-        parts = (part.split(size) for part in (order, keep, text, sees))
-        for at, keep_WSP, text_W, sees_W in zip(*parts, strict=True):
-            yield Batch(self.x[at], self.label[at], keep_WSP.flatten(0, 1), text_W, self.group[at], sees_W)
+        sees = (sees >= model.guidance.text_dropout).to(device)
+        small = [part[order.to(device)].split(size) for part in (self.label, self.group, sees)]
+        parts = (*small, self.side.parts(order.numpy(), size), self.masks(epoch), self.texts(epoch, order))
+        change = generator(seed, epoch, "augment")
+        for label_W, group_W, sees_W, x_WMT, keep_BP, (table, text_W) in zip(*parts, strict=True):
+            if self.augment is not None:
+                x_WMT = self.augment(x_WMT, change)
+            yield Step(Batch(x_WMT, label_W, keep_BP, text_W, group_W, sees_W), table)
+
+    def masks(self, epoch: int) -> Iterator[Tensor]:
+        """The patches (B, kept) that each series of a step keeps, drawn and moved for BLOCK steps at once."""
+        model, size = self.config.model, self.config.train.batch_size
+        streams, hidden = model.streams(self.side.channels), int(model.mask_frac * model.patches)
+        draw = generator(self.config.seed, epoch, "masks")
+        for first in range(0, len(self.side), BLOCK * size):
+            windows = min(BLOCK * size, len(self.side) - first)
+            ranks = torch.rand(windows * streams, model.patches, generator=draw).argsort(-1)
+            yield from ranks[:, hidden:].to(self.side.device).split(size * streams)
+
+    def texts(self, epoch: int, order: Tensor) -> Iterator[tuple[TextTable | None, Tensor]]:
+        """For each step, a table that holds its windows' texts, and each window's row in it."""
+        rows, size = self.text.rows, self.config.train.batch_size
+        drawn = np.zeros(len(order), dtype=np.int64)
+        if self.text.assignment is not None:
+            rng = np.random.default_rng(stream(self.config.seed, epoch, "text"))
+            drawn = self.text.assignment.draw(rng)[order.numpy()]
+        if rows is not None:
+            yield from rows.parts(drawn, size)
+        else:
+            yield from ((None, part) for part in torch.from_numpy(drawn).to(self.side.device).split(size))
 
 
 class EpochBatches:
@@ -71,7 +102,7 @@ class EpochBatches:
     def __len__(self) -> int:
         return self.module.data.steps
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Step]:
         return self.module.data.epoch(self.module.current_epoch)
 
 
@@ -83,13 +114,12 @@ class Lit(pl.LightningModule):
         config: RunConfig,
         model: GuidedVQShape,
         data: TrainingSet,
-        table: TextTable | None,
         concepts: ConceptTable | None,
         after_epoch: Callable[[int, dict[str, float]], None],
     ) -> None:
         super().__init__()
         self.config, self.model, self.data = config, model, data
-        self.table, self.concepts = table, concepts
+        self.concepts = concepts
         self.after_epoch = after_epoch
         self.sums: dict[str, Tensor] = {}
         self.first_step_at = self.last_step_at = 0.0
@@ -98,7 +128,7 @@ class Lit(pl.LightningModule):
         return EpochBatches(self)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        return batch  # TrainingSet's arrays are there already
+        return batch  # a step is there already
 
     def on_train_start(self) -> None:
         self.first_step_at = time.time()
@@ -110,16 +140,16 @@ class Lit(pl.LightningModule):
         self.sums = {}
         torch.manual_seed(stream(self.config.seed, self.current_epoch, "dropout"))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses = self.model.losses(batch, self.table, self.concepts)
+    def training_step(self, step: Step, batch_idx: int) -> Tensor:
+        losses = self.model.losses(step.batch, step.table, self.concepts)
         for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0) + len(batch.x) * value.detach()
+            self.sums[name] = self.sums.get(name, 0) + len(step.batch.x) * value.detach()
         return losses["total"]
 
     def on_train_epoch_end(self) -> None:
         names = {"total": "loss"}
         means = {
-            f"train/{names.get(name, name)}": float(value) / len(self.data.x)
+            f"train/{names.get(name, name)}": float(value) / len(self.data.side)
             for name, value in self.sums.items()
         }
         if not math.isfinite(means["train/loss"]):
@@ -137,16 +167,7 @@ class Lit(pl.LightningModule):
             fused=train.precision == "float32",
         )
         total = train.epochs * self.data.steps
-        warm = max(1, round(train.warmup_frac * total))
-        floor = train.lr_min / train.lr
-
-        def factor(step: int) -> float:
-            if step < warm:
-                return (step + 1) / warm
-            part = min(1.0, (step - warm) / max(1, total - warm))
-            return floor + (1 - floor) * (1 + math.cos(math.pi * part)) / 2
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(factor, train=train, total=total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.metrics import confusion_matrix, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 from torch.nn.functional import mse_loss
 
+from experiments.data.side import Side
 from model.guided import GuidedVQShape
 from model.representations import Tokens
 
@@ -26,12 +27,12 @@ class Encoded(NamedTuple):
 
 
 @torch.no_grad()
-def encode(model: GuidedVQShape, x_WMT: torch.Tensor) -> Encoded:
+def encode(model: GuidedVQShape, side: Side) -> Encoded:
     """The series-only path over raw windows, in evaluation mode; no decoder runs."""
     model.eval()
     features: dict[str, list[np.ndarray]] = {}
     tokens, codes = [], []
-    for x in x_WMT.split(BATCH):
+    for x in side.split(BATCH):
         tokens.append(model.tokenize(x))
         for name, value in model.features(x, tokens[-1]).items():
             features.setdefault(name, []).append(value.cpu().numpy())
@@ -43,14 +44,14 @@ def encode(model: GuidedVQShape, x_WMT: torch.Tensor) -> Encoded:
 
 
 @torch.no_grad()
-def series_mse(model: GuidedVQShape, x_WMT: torch.Tensor, tokens: list[Tokens]) -> float:
+def series_mse(model: GuidedVQShape, side: Side, tokens: list[Tokens]) -> float:
     """Mean squared error of standardised series rebuilt from `encode`'s tokens; no shape is decoded."""
     model.eval()
     total = 0.0
-    for x, (a, q) in zip(x_WMT.split(BATCH), tokens, strict=True):
+    for x, (a, q) in zip(side.split(BATCH), tokens, strict=True):
         series = model.to_series(x)
         total += len(x) * float(mse_loss(model.core.decode_series(series, a._replace(z=q.z)), series))
-    return total / len(x_WMT)
+    return total / len(side)
 
 
 class Errors(NamedTuple):
@@ -63,11 +64,11 @@ class Errors(NamedTuple):
 
 
 @torch.no_grad()
-def errors(model: GuidedVQShape, x_WMT: torch.Tensor, tokens: list[Tokens]) -> Errors:
+def errors(model: GuidedVQShape, side: Side, tokens: list[Tokens]) -> Errors:
     """Everything that the decoders make of `encode`'s tokens."""
     model.eval()
     shuffle, sums = torch.Generator().manual_seed(0), np.zeros(3)
-    for x, found in zip(x_WMT.split(BATCH), tokens, strict=True):
+    for x, found in zip(side.split(BATCH), tokens, strict=True):
         series, out = model.to_series(x), model.reconstruct(x, found)
         a = out.attributes
         order = torch.randperm(a.z.shape[0] * a.z.shape[1], generator=shuffle).to(x.device)
@@ -78,11 +79,19 @@ def errors(model: GuidedVQShape, x_WMT: torch.Tensor, tokens: list[Tokens]) -> E
             mse_loss(x_shuffled, series),
         )
         sums += len(x) * np.array([float(mean) for mean in means])
-    return Errors(*(sums / len(x_WMT)).tolist())
+    return Errors(*(sums / len(side)).tolist())
 
 
 def macro_f1(y: np.ndarray, predicted: np.ndarray, classes: int) -> float:
     return float(f1_score(y, predicted, labels=range(classes), average="macro", zero_division=0))
+
+
+def scores(y: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, float]:
+    return {
+        "macro_f1": macro_f1(y, predicted, classes),
+        "accuracy": float(accuracy_score(y, predicted)),
+        "balanced_accuracy": float(balanced_accuracy_score(y, predicted)),
+    }
 
 
 def per_class(y: np.ndarray, predicted: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:

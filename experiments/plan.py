@@ -63,6 +63,7 @@ class Sweep(NamedTuple):
             "reference": self.reference,
             "contrasts": self.contrasts,
             "dataset": first.data.name,
+            "split": first.data.split,
             "unit": "seed" if first.data.split == "official" else "fold",
             "rows": [row._asdict() for row in self.rows],
             "differs": differs,

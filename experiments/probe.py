@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
 
-from experiments.metrics import macro_f1
+from experiments.metrics import macro_f1, scores
 
 Blocks = list[np.ndarray]  # the features of the same windows, (W, F_b) each
 
@@ -130,9 +129,7 @@ def test(
         {
             "val/macro_f1": probe.val_macro_f1,
             **dict(zip(names, probe.penalties, strict=False)),  # one block has no second penalty
-            "test/macro_f1": macro_f1(y[2], predicted, classes),
-            "test/accuracy": float(accuracy_score(y[2], predicted)),
-            "test/balanced_accuracy": float(balanced_accuracy_score(y[2], predicted)),
+            **{f"test/{name}": value for name, value in scores(y[2], predicted, classes).items()},
         },
         predicted,
     )

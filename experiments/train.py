@@ -5,25 +5,24 @@ W windows, M channels, T steps, Y classes.
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from experiments import captions, data, metrics, probe
-from experiments.config import RunConfig
-from experiments.encoder import TextCache
+from experiments import data, metrics, probe
+from experiments.augment import Augment
+from experiments.config import AugmentConfig, RunConfig
+from experiments.data.side import Moments
+from experiments.data.windows import triads
 from experiments.execute import Job
-from experiments.ledger import Store
 from experiments.lit import Lit, TrainingSet, fit
-from experiments.words import planned_words
+from experiments.texts import Text, read_text
 from model.batch import Sizes
-from model.concepts import ConceptTable
 from model.guided import GuidedVQShape
-from model.streams import stream
-from model.text import TextTable
+
+Sides = tuple[data.Side, data.Side, data.Side]  # training, validation, test
 
 
 class Clock:
@@ -46,32 +45,29 @@ class Clock:
 
 
 class Trained(NamedTuple):
-    """The chosen epoch's model, on `device`."""
+    """The chosen epoch's model, on the trial's device."""
 
     model: GuidedVQShape
     best_epoch: int
-    tensor: Callable[[np.ndarray], torch.Tensor]
 
 
-def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock: Clock) -> Trained:
+def train(
+    config: RunConfig, job: Job, loaded: data.Loaded, sides: Sides, folder: Path, clock: Clock
+) -> Trained:
     """Fit on training windows; validation picks the epoch where `train.select` says so, by macro-F1 of the
     primary representation's probe, ties by lower reconstruction error."""
 
-    def tensor(x: np.ndarray) -> torch.Tensor:
-        return torch.tensor(x, device=job.device)
-
-    (train_x, train_y), (val_x, val_y), _ = (loaded.side(rows) for rows in loaded.split)
-    text, classes = read_text(config, job, train_y), len(loaded.entry.classes)
-    model = build(config, train_x, train_y, classes, text).to(job.device)
-    x_WMT, val_x_WMT = tensor(train_x), tensor(val_x)
+    training, val, classes = sides[0], sides[1], len(loaded.classes)
+    text, moments = read_text(config, job, loaded), training.moments()
+    model = build(config, training, moments, classes, text).to(job.device)
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": config.train.epochs - 1, "state": None}
     metrics_file = (folder / "metrics.jsonl").open("w", buffering=1)
 
     def validate(epoch: int) -> dict[str, float]:
-        encoded = [metrics.encode(model, x) for x in (x_WMT, val_x_WMT)]
-        series_mse = metrics.series_mse(model, val_x_WMT, encoded[1].tokens)
+        encoded = [metrics.encode(model, side) for side in (training, val)]
+        series_mse = metrics.series_mse(model, val, encoded[1].tokens)
         x = [probe.blocks(e.features)[config.probe.representation] for e in encoded]
-        tuned = probe.tune(x[0], train_y, x[1], val_y, config.probe.penalties, classes)
+        tuned = probe.tune(x[0], training.label, x[1], val.label, config.probe.penalties, classes)
         key = (tuned.val_macro_f1, -series_mse)
         if config.train.select == "validation" and key > best["key"]:
             state = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -91,13 +87,13 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
         metrics_file.write(json.dumps(line) + "\n")
         clock.evaluation(started)
 
-    training = TrainingSet(config, x_WMT, tensor(train_y), text.assignment)
-    module = Lit(config, model, training, text.table, text.concepts, after_epoch)
+    change = augment(config, loaded, moments, job.device)
+    module = Lit(config, model, TrainingSet(config, training, text, change), text.concepts, after_epoch)
     with metrics_file:
         try:
             fit(module, job.device)
         except Exception as error:
-            if finite(model.to(job.device), x_WMT):
+            if finite(model.to(job.device), training):
                 raise
             message = f"diverged: the model's output is not finite in epoch {module.current_epoch}"
             raise FloatingPointError(message) from error
@@ -105,72 +101,36 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, folder: Path, clock:
     clock.train_s = module.last_step_at - module.first_step_at - clock.evaluate_s
     if best["state"] is not None:
         model.load_state_dict(best["state"])
-    return Trained(model.eval(), best["epoch"], tensor)
+    return Trained(model.eval(), best["epoch"])
+
+
+def augment(config: RunConfig, loaded: data.Loaded, moments: Moments, device: str) -> Augment | None:
+    """What happens to training windows as they are seen; None where nothing does."""
+    if config.data.augment == AugmentConfig():
+        return None
+    mean, std = (torch.from_numpy(part).to(device) for part in (moments.mean, moments.std))
+    return Augment(config.data.augment, mean, std, list(triads(loaded.channels).values()))
 
 
 def build(
-    config: RunConfig, x_WMT: np.ndarray, label_W: np.ndarray, classes: int, text: "Text"
+    config: RunConfig, training: data.Side, moments: Moments, classes: int, text: Text
 ) -> GuidedVQShape:
     """The untrained model, on the CPU, standardised by its training windows."""
-    sizes = Sizes(x_WMT.shape[2], x_WMT.shape[1], classes, text.width, text.names)
+    sizes = Sizes(training.length, training.channels, classes, text.width, text.names)
     queries = None if config.text.tokens == "native" else config.text.tokens
     model = GuidedVQShape(config.model, config.losses, sizes, queries, config.seed)
     # A channel that never moves in training is shifted alone: its deviation is rounding noise.
-    moves_M = x_WMT.max((0, 2)) > x_WMT.min((0, 2))
-    offset_M, scale_M = x_WMT.mean((0, 2)), np.where(moves_M, x_WMT.std((0, 2)) + 1e-8, 1)
-    model.standardize(torch.tensor(offset_M)[:, None], torch.tensor(scale_M)[:, None])
-    model.weigh(torch.tensor(label_W))
+    scale_M = np.where(moments.moves, moments.std + np.float32(1e-8), np.float32(1))
+    model.standardize(torch.from_numpy(moments.mean)[:, None], torch.from_numpy(scale_M)[:, None])
+    model.weigh(torch.from_numpy(training.label))
     if text.concepts is not None:
         model.know(text.concepts)
     return model
 
 
 @torch.no_grad()
-def finite(model: GuidedVQShape, x_WMT: torch.Tensor) -> bool:
+def finite(model: GuidedVQShape, side: data.Side) -> bool:
     """Whether the model still gives numbers. NaN breaks what meets it first, an index or a probe, which then
     complains of something else."""
-    h = model.eval().core.embed(model.to_series(x_WMT[: metrics.BATCH]))
+    h = model.eval().core.embed(model.to_series(next(side.split(metrics.BATCH))))
     return all(bool(value.isfinite().all()) for value in model.core.attr_decoder(h))
-
-
-class Text(NamedTuple):
-    """A trial's encoded texts, its concepts and their names, and which training window sees which text; None
-    where unread."""
-
-    table: TextTable | None = None
-    concepts: ConceptTable | None = None
-    names: tuple[str, ...] = ()
-    assignment: captions.Assignment | None = None
-
-    @property
-    def width(self) -> int:
-        """Of the encoder; 0 without text."""
-        if self.table is not None:
-            return self.table.tokens.shape[-1]
-        return 0 if self.concepts is None else self.concepts.vectors.shape[-1]
-
-
-def read_text(config: RunConfig, job: Job, label: np.ndarray) -> Text:
-    """Raises ValueError if the bank is no longer the one that was planned."""
-    if not (config.reads_text or config.reads_concepts):
-        return Text()
-    words = planned_words(config, job.digests["text"])
-    rng = np.random.default_rng(stream(config.seed, "text_control"))
-    assignment = captions.assign(words.per_class, config.text, label, rng)
-    cache = TextCache(Store(Path(job.store)).cache, config.text.encoder, str(job.digests["encoder"]))
-
-    def embed(texts: list[str]) -> list[torch.Tensor]:
-        return [torch.from_numpy(tokens) for tokens in cache.get(texts)]
-
-    table, concepts = None, None
-    if config.reads_text:
-        tokens = embed(assignment.texts)
-        padded = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
-        lengths = torch.tensor([len(t) for t in tokens])
-        real = torch.arange(padded.shape[1])[None] < lengths[:, None]
-        table = TextTable.from_tokens(padded, real).to(job.device)
-    if words.concepts is not None:
-        phrases = [phrase for group in words.concepts.phrases for phrase in group]
-        concepts = ConceptTable.from_tokens(embed(phrases), words.concepts.concept).to(job.device)
-    names = () if words.concepts is None else tuple(words.concepts.names)
-    return Text(table, concepts, names, assignment)

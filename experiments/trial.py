@@ -1,6 +1,7 @@
 """One trial, from its config to `result.json`. It writes only into its own folder."""
 
 import datetime
+import json
 import math
 import platform
 import resource
@@ -8,11 +9,11 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,14 +21,17 @@ from threadpoolctl import threadpool_limits
 
 from experiments import baselines, data, figures, metrics, probe
 from experiments.config import RunConfig
-from experiments.encoder import TextCache
 from experiments.execute import Job
+from experiments.fcn import predict, train_fcn
 from experiments.ledger import SCHEMA, Store, locked, write_json
-from experiments.train import Clock, Trained, train
-from experiments.words import planned_words
+from experiments.texts import read_text
+from experiments.train import Clock, Sides, augment, train
 from model import checkpoint
+from model.guided import GuidedVQShape
 
-PINNED = ("lightning", "numpy", "scikit-learn", "scipy", "transformers")  # beside torch, what numbers hang on
+PINNED = (  # beside torch, what numbers hang on
+    "aeon", "lightning", "numpy", "scikit-learn", "scipy", "transformers", "vector-quantize-pytorch",
+)  # fmt: skip
 
 
 def prepare(jobs: Iterable[Job]) -> None:
@@ -36,14 +40,14 @@ def prepare(jobs: Iterable[Job]) -> None:
     seen = set()
     for job in jobs:
         config, store = RunConfig.model_validate(job.config), Store(Path(job.store))
-        needs = (config.data.window_s, config.data.overlap_frac, *job.digests.values())
-        if needs in seen:
-            continue
-        seen.add(needs)
-        data.load(config.data, str(job.digests["data"]), store.cache)
-        if config.reads_text or config.reads_concepts:
-            wanted = planned_words(config, job.digests["text"]).every()
-            TextCache(store.cache, config.text.encoder, str(job.digests["encoder"])).get(wanted)
+        text = config.text if config.reads_text or config.reads_concepts else None
+        crossed = (
+            text is not None and text.control == "shuffled_classes"
+        )  # by seed, with whatever else is said
+        needs = (config.data, text, config.seed if crossed else None, *job.digests.values())
+        if needs not in seen:
+            seen.add(needs)
+            read_text(config, job, data.load_split(config.data, str(job.digests["data"]), store.cache))
 
 
 def run(jobs: list[Job]) -> None:
@@ -89,6 +93,13 @@ def _cpu() -> str:
         return platform.processor()
 
 
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a machine that trains needs neither data sets nor every quantizer
+        return None
+
+
 def environment(job: Job) -> dict[str, Any]:
     """What bit-equality is promised for: versions, machine type, threads, device, code."""
     device, number = job.device, torch.device(job.device).index
@@ -97,7 +108,7 @@ def environment(job: Job) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        **{name: version(name) for name in PINNED},
+        **{name: _version(name) for name in PINNED},
         "platform": f"{sys.platform}-{platform.machine()}",
         "cpu": _cpu(),
         "device": device,
@@ -105,89 +116,144 @@ def environment(job: Job) -> dict[str, Any]:
     }
 
 
+class Measure(NamedTuple):
+    """What a way to measure a trial is given."""
+
+    config: RunConfig
+    job: Job
+    loaded: data.Loaded
+    sides: Sides
+    folder: Path
+    clock: Clock
+
+
 def measure(config: RunConfig, job: Job, folder: Path, clock: Clock) -> dict[str, Any]:
     """The parts of a result that come from running the trial."""
     loaded = data.load_split(config.data, str(job.digests["data"]), Store(Path(job.store)).cache)
-    sides = [loaded.side(rows) for rows in loaded.split]
-    if config.baseline != "none":
-        started = time.time()
-        compute = baselines.BASELINES[config.baseline]
-        computed: list[dict[str, np.ndarray]] = [{config.baseline: compute(np.asarray(x))} for x, _ in sides]
-        found = score(config, loaded, computed, config.baseline, folder)
-        clock.evaluation(started)
-        return {"data": loaded.describe(config.data), "best_epoch": None, **found}
-    trained = train(config, job, loaded, folder, clock)
+    asked = Measure(config, job, loaded, loaded.sides(job.device), folder, clock)
+    found = {"best_epoch": None, "cost": {}} | MEASURES[config.baseline](asked)
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found["cost"]["peak_memory_mb"] = peak_kb / 1024
+    if job.device != "cpu":
+        found["cost"]["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated(job.device) / 2**20
+    return {"data": loaded.describe(), **found}
+
+
+def core(asked: Measure) -> dict[str, Any]:
+    """Train the core, then probe its representations and decode its tokens."""
+    config, _, loaded, sides, folder, clock = asked
+    trained = train(config, asked.job, loaded, sides, folder, clock)
     started = time.time()
-    x_WMT = [trained.tensor(x) for x, _ in sides]
-    encoded = [metrics.encode(trained.model, x) for x in x_WMT]
-    found = score(config, loaded, [e.features for e in encoded], config.probe.representation, folder)
-    test = metrics.errors(trained.model, x_WMT[2], encoded[2].tokens)
+    encoded = [metrics.encode(trained.model, side) for side in sides]
+    found = probed(asked, [e.features for e in encoded], config.probe.representation)
+    test = metrics.errors(trained.model, sides[2], encoded[2].tokens)
     found["metrics"] |= {
-        "val/series_mse": metrics.series_mse(trained.model, x_WMT[1], encoded[1].tokens),
+        "val/series_mse": metrics.series_mse(trained.model, sides[1], encoded[1].tokens),
         "test/series_mse": test.series_mse,
         "test/shape_mse": test.shape_mse,
         "test/series_mse_shuffled_codes": test.series_mse_shuffled_codes,
         **metrics.code_health(trained.model, encoded[2].code),
     }
     if config.figures:
-        draw(config, loaded, trained, sides[2], encoded[2].code, folder / "figures")
+        draw(config, loaded, trained.model, sides[2], encoded[2].code, folder / "figures")
     clock.evaluation(started)
     checkpoint.save_pretrained(trained.model, folder / "model")
-    parameters = sum(p.numel() for p in trained.model.parameters())
-    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    cost: dict[str, float] = {"parameters": parameters, "peak_memory_mb": peak_kb / 1024}
-    if job.device != "cpu":
-        cost["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated(job.device) / 2**20
-    return {"data": loaded.describe(config.data), "best_epoch": trained.best_epoch, "cost": cost, **found}
+    return {"best_epoch": trained.best_epoch, "cost": {"parameters": _parameters(trained.model)}, **found}
 
 
-def score(
-    config: RunConfig, loaded: data.Loaded, features: list[dict[str, np.ndarray]], primary: str, folder: Path
-) -> dict[str, Any]:
+def statistics(asked: Measure) -> dict[str, Any]:
+    """Probe the channels' means and deviations."""
+    started = time.time()
+    features = [baselines.statistics(side) for side in asked.sides]
+    found = probed(asked, [{"statistics": x} for x in features], "statistics")
+    asked.clock.evaluation(started)
+    return found
+
+
+def minirocket(asked: Measure) -> dict[str, Any]:
+    """Probe the features of random convolutions."""
+    started, (training, *others) = time.time(), asked.sides
+    features = baselines.minirocket(training, others, asked.config.seed)
+    found = probed(asked, [{"minirocket": x} for x in features], "minirocket")
+    asked.clock.evaluation(started)
+    return found
+
+
+def fcn(asked: Measure) -> dict[str, Any]:
+    """Train the network on labels; its own predictions count."""
+    config, job, loaded, (training, val, test), folder, clock = asked
+    started = time.time()
+    with (folder / "metrics.jsonl").open("w", buffering=1) as lines:
+
+        def after_epoch(epoch: int, found: dict[str, float]) -> None:
+            line = {"epoch": epoch, **found, "time_s": time.time() - clock.submitted_at}
+            lines.write(json.dumps(line) + "\n")
+
+        change = augment(config, loaded, training.moments(), job.device)
+        model, best_epoch = train_fcn(config, training, val, len(loaded.classes), after_epoch, change)
+    clock.train_s = time.time() - started
+    started = time.time()
+    predicted = [predict(model, side) for side in (val, test)]
+    found = reported(asked, predicted[1])
+    scores = metrics.scores(test.label, predicted[1], len(loaded.classes))
+    found["metrics"] = {f"test/{name}": value for name, value in scores.items()}
+    found["metrics"]["val/macro_f1"] = metrics.macro_f1(val.label, predicted[0], len(loaded.classes))
+    clock.evaluation(started)
+    return {"best_epoch": best_epoch, "cost": {"parameters": _parameters(model)}, **found}
+
+
+MEASURES: dict[str, Callable[[Measure], dict[str, Any]]] = {
+    "none": core,
+    "statistics": statistics,
+    "fcn": fcn,
+    "minirocket": minirocket,
+}
+
+
+def _parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def probed(asked: Measure, features: list[dict[str, np.ndarray]], primary: str) -> dict[str, Any]:
     """Probe every representation; the primary one's numbers carry no representation in their names."""
-    classes = loaded.entry.classes
-    labels = [np.asarray(loaded.windows.label[rows]) for rows in loaded.split]
+    labels = asked.sides[0].label, asked.sides[1].label, asked.sides[2].label
     out: dict[str, Any] = {"metrics": {}}
     sides = [probe.blocks(side) for side in features]
     for name in sides[0]:
-        train_x, val_x, test_x = (side[name] for side in sides)
-        tested = probe.test(
-            (train_x, val_x, test_x), (labels[0], labels[1], labels[2]), config.probe.penalties, len(classes)
-        )
+        x = sides[0][name], sides[1][name], sides[2][name]
+        tested = probe.test(x, labels, asked.config.probe.penalties, len(asked.loaded.classes))
         for key, value in tested.metrics.items():
             side, metric = key.split("/")
             out["metrics"][f"{side}/{name}/{metric}"] = value
             if name == primary:
                 out["metrics"][key] = value
         if name == primary:
-            subject = np.asarray(loaded.windows.subject[loaded.split.test])
-            out["per_class_f1"] = metrics.per_class(labels[2], tested.predicted, classes)
-            out["per_subject_macro_f1"] = metrics.per_subject(
-                labels[2], tested.predicted, subject, len(classes)
-            )
-            out["confusion"] = metrics.confusion(labels[2], tested.predicted, len(classes))
-            np.savez_compressed(
-                folder / "predictions.npz",
-                window=loaded.split.test,
-                label=labels[2],
-                predicted=tested.predicted,
-            )
+            out |= reported(asked, tested.predicted)
     return out
+
+
+def reported(asked: Measure, predicted: np.ndarray) -> dict[str, Any]:
+    """Test scores by class and subject, and the predictions themselves in the trial's folder."""
+    test, classes = asked.sides[2], asked.loaded.classes
+    window = asked.loaded.split.test
+    file = asked.folder / "predictions.npz"
+    np.savez_compressed(file, window=window, label=test.label, predicted=predicted)
+    return {
+        "per_class_f1": metrics.per_class(test.label, predicted, classes),
+        "per_subject_macro_f1": metrics.per_subject(test.label, predicted, test.subject, len(classes)),
+        "confusion": metrics.confusion(test.label, predicted, len(classes)),
+    }
 
 
 def draw(
     config: RunConfig,
     loaded: data.Loaded,
-    trained: Trained,
-    test: tuple[np.ndarray, np.ndarray],
+    model: GuidedVQShape,
+    test: data.Side,
     code: np.ndarray | None,
     folder: Path,
 ) -> None:
     folder.mkdir(exist_ok=True)
-    entry = loaded.entry
-    x = trained.tensor(test[0])
-    figures.reconstruction(
-        trained.model, x, test[1], entry.classes, entry.channels, folder / "reconstruction.png"
-    )
+    figures.reconstruction(model, test, loaded.classes, loaded.channels, folder / "reconstruction.png")
     if code is not None:
-        figures.code_usage(code, test[1], entry.classes, config.model.codes, folder / "code_usage.png")
+        figures.code_usage(code, test.label, loaded.classes, config.model.codes, folder / "code_usage.png")

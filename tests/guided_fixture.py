@@ -5,8 +5,11 @@ W windows, L text tokens, E text width, R phrases of a class.
 
 from typing import Any
 
+import numpy as np
 import torch
 
+from experiments.captions import Assignment
+from experiments.data.side import Side
 from model.batch import Batch, Sizes
 from model.concepts import ConceptTable
 from model.config import LossConfig, ModelConfig
@@ -81,3 +84,14 @@ def unmasked(model: GuidedVQShape, sees: list[bool] | None = None) -> Batch:
 
 def losses(model: GuidedVQShape, sees: list[bool] | None = None) -> dict[str, torch.Tensor]:
     return model.losses(batch(model, sees), table(), concepts())
+
+
+def side(x_WMT: torch.Tensor, label_W: np.ndarray) -> Side:
+    """Windows in memory, of nobody."""
+    places = np.arange(len(x_WMT))
+    return Side(x_WMT, places, np.asarray(label_W), np.full(len(x_WMT), -1), "cpu")
+
+
+def per_class(texts: list[list[str]], kind_W: np.ndarray) -> Assignment:
+    """Texts of classes; each window sees those of its kind."""
+    return Assignment.of(texts, kind_W, kind_W)

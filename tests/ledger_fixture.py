@@ -65,6 +65,7 @@ def write_ledger(
         "reference": reference,
         "contrasts": [list(pair) for pair in contrasts],
         "dataset": "made_up_data",
+        "split": "subject_kfold" if unit == "fold" else "official",
         "unit": unit,
         "rows": [{"name": row, "variant": row, "factors": {}} for row in rows],
         "differs": [],

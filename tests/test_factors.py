@@ -10,13 +10,25 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 import pytest
 import torch
-from guided_fixture import EVERY_LOSS, SIZES, SMALL, TWO_WAY, build, concepts, full, losses, table
+from guided_fixture import (
+    EVERY_LOSS,
+    SIZES,
+    SMALL,
+    TWO_WAY,
+    build,
+    concepts,
+    full,
+    losses,
+    per_class,
+    side,
+    table,
+)
 from test_identity import ALTERNATIVES, LEAVES
 
-from experiments import captions
 from experiments.config import RunConfig
 from experiments.lit import TrainingSet
 from experiments.settings import NAMES, inside
+from experiments.texts import Text
 from model.batch import Sizes
 from model.config import LossConfig, ModelConfig
 from model.guided import GuidedVQShape
@@ -52,9 +64,9 @@ def fingerprint(config: RunConfig) -> dict[str, torch.Tensor]:
     sizes = SIZES._replace(length=LENGTH)
     model = GuidedVQShape(config.model, config.losses, sizes, None, config.seed)
     rows, g = np.arange(6) % 3, torch.Generator().manual_seed(5)
-    text = captions.Assignment(["a", "b", "c"], np.arange(3), np.ones(3, np.int64), rows, rows)
+    text = Text(assignment=per_class([["a"], ["b"], ["c"]], rows))
     x_WMT = torch.randn(6, sizes.channels, LENGTH, generator=g)
-    first = next(TrainingSet(config, x_WMT, torch.as_tensor(rows), text).epoch(0))
+    first = next(TrainingSet(config, side(x_WMT, rows), text).epoch(0)).batch
     found = {f"initial {name}": value.clone() for name, value in model.state_dict().items()}
     if config.model.guidance.attention == "none":  # nobody asks which windows see text
         first = first._replace(sees_text=torch.zeros_like(first.sees_text))
@@ -226,12 +238,12 @@ def test_switching_a_module_on_moves_no_weight_and_no_random_draw_of_the_core(
 def test_switching_a_module_on_leaves_order_masks_and_who_sees_text_alone(name: str) -> None:
     model, weights = SWITCHED_ON[name]
     rows, x_WMT = np.arange(10) % 3, windows(10, 2, 24)
-    text = captions.Assignment(["a"] * 9, 3 * np.arange(3), np.full(3, 3), rows, rows)
+    text = per_class([[f"{y} {i}" for i in range(3)] for y in range(3)], rows)
     drawn = []
     for config, seen in (({}, None), ({"model": SMALL | model, "losses": weights}, text)):
         settings = {"model": SMALL, "train": {"batch_size": 4}} | config
-        data = TrainingSet(RunConfig.model_validate(settings), x_WMT, torch.as_tensor(rows), seen)
-        drawn.append([batch for epoch in (0, 1) for batch in data.epoch(epoch)])
+        data = TrainingSet(RunConfig.model_validate(settings), side(x_WMT, rows), Text(assignment=seen))
+        drawn.append([step.batch for epoch in (0, 1) for step in data.epoch(epoch)])
     assert len(drawn[0]) == len(drawn[1]) == 6
     for one, other in zip(*drawn, strict=True):
         assert torch.equal(one.x, other.x) and torch.equal(one.keep, other.keep)

@@ -41,10 +41,12 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     store = Store(tmp_path_factory.mktemp("store"))
     files, entry = FileDigests(store.cache), data.DATASETS["basic_motions"]
     found: dict[str, set[str]] = {"final": set(), "epoch": set(), "cost": set()}
-    for i, settings in enumerate((EVERYTHING, {"baseline": "statistics"})):
+    baselines = [{"baseline": name} for name in ("statistics", "minirocket")]
+    fcn = {"baseline": "fcn", "train": {"epochs": 1}}
+    for i, settings in enumerate((EVERYTHING, *baselines, fcn)):
         config = RunConfig.model_validate(settings)
         digests = {
-            "data": data.data_digest(files.of(entry.files())),
+            "data": data.data_digest(files.of(entry.files(data.root()))),
             "text": read_words(config).digest,
             "encoder": files.of(encoder.files("minilm")),
         }
@@ -54,7 +56,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         result = store.result(signature)
         assert result is not None and result["status"] == "done", result
         found["final"] |= {
-            re.sub("/(tokens|tokens_ze|histogram|statistics)/", "/<representation>/", k)
+            re.sub("/(tokens|tokens_ze|histogram|statistics|minirocket)/", "/<representation>/", k)
             for k in result["metrics"]
         }
         found["cost"] |= {f"cost/{name}" for name in result["cost"]}

@@ -27,7 +27,7 @@ from experiments.sweep import load
 
 def test_a_launch_prints_its_trials_its_cost_and_the_table(finished: Finished) -> None:
     lines = finished.output.splitlines()
-    assert lines[0] == "preparing data and text"
+    assert lines[:2] == ["reading basic_motions", "preparing data and text"]
     assert sum(": validation macro-F1 " in line for line in lines) == 5
     (cost,) = [line for line in lines if "outside training and evaluation" in line]
     assert re.fullmatch(r"5 done, 0 failed in \d+ s; median cost a trial .* \d+\.\d\d s", cost)

@@ -42,9 +42,9 @@ def drawn(windows: int, features: int, classes: int) -> Sides:
 def recorded(config: DataConfig, projections: int = 0) -> Sides:
     """Statistics of real windows, or random projections of the windows; new ones are validation's."""
     entry = data.DATASETS[config.name]
-    windows = entry.read(entry.files(), config)
-    train, val, _ = data.split(windows, config)
-    x = statistics(windows.series)
+    windows, amount, _ = entry.read(entry.files(data.root()), config)
+    train, val, _ = data.split(windows, amount, config)
+    x = statistics(data.Side.of(windows, np.arange(len(windows.label)), "cpu"))
     if projections:
         flat = windows.series.reshape(len(x), -1)
         x = np.tanh(flat @ np.random.default_rng(0).standard_normal((flat.shape[1], projections)) / 30)

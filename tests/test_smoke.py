@@ -11,7 +11,8 @@ from experiments.execute import Job
 from experiments.ledger import Store
 from experiments.lit import TrainingSet
 from experiments.sweep import load
-from experiments.train import build, read_text
+from experiments.texts import read_text
+from experiments.train import build
 
 SWEEPS = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
 WINDOWS = 8
@@ -42,16 +43,18 @@ def test_every_row_of_a_sweep_takes_a_step_and_gives_its_primary_representation(
         if config.baseline != "none":
             continue
         loaded = data.load_split(config.data, str(job.digests["data"]), store.cache)
-        x, y = loaded.side(loaded.split.train[:: len(loaded.split.train) // WINDOWS][:WINDOWS])
-        text = read_text(config, job, y)
-        model = build(config, x, y, len(loaded.entry.classes), text)
-        training = TrainingSet(config, torch.tensor(x), torch.tensor(y), text.assignment)
-        losses = model.losses(next(training.epoch(0)), text.table, text.concepts)
+        few = loaded.split.train[:: len(loaded.split.train) // WINDOWS][:WINDOWS]
+        loaded = loaded._replace(split=loaded.split._replace(train=few))
+        text, side = read_text(config, job, loaded), loaded.sides("cpu")[0]
+        model = build(config, side, side.moments(), len(loaded.classes), text)
+        step = next(TrainingSet(config, side, text).epoch(0))
+        losses = model.losses(step.batch, step.table, text.concepts)
         losses["total"].backward()
         assert all(value.isfinite() for value in losses.values()), (row, losses)
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         assert all(grad.isfinite().all() for grad in grads), row
         model.eval()
         with torch.no_grad():
-            features = model.features(torch.tensor(x), model.tokenize(torch.tensor(x)))
+            x = next(side.split(WINDOWS))
+            features = model.features(x, model.tokenize(x))
         assert config.probe.representation in features, row

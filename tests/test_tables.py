@@ -143,6 +143,16 @@ def test_with_seeds_as_pairs_a_row_without_randomness_has_no_sd(tmp_path: Path) 
     assert "No randomness in statistics" in notes and "stratified part" in notes
 
 
+def test_random_windows_are_marked_wherever_the_table_goes(tmp_path: Path) -> None:
+    honest = _table(tmp_path)
+    plan = load.plan(tmp_path, "made_up") | {"split": "leaky_random"}
+    leaky = ablation_tables.build(load.frame(tmp_path, "made_up"), plan)
+    for form in (leaky.to_markdown(), leaky.to_latex()):
+        assert "LEAKY: random windows" in form and "LEAKY: windows were split at random" in form
+        assert "random folds" in form and "subject folds" not in form
+    assert "LEAKY" not in honest.to_markdown() and "subject folds" in honest.to_markdown()
+
+
 def test_contrasts_are_a_second_table_with_holm_of_its_own(tmp_path: Path) -> None:
     contrasts = [("z_one_way", "shuffled_samples"), ("z_two_way", "z_one_way")]
     table = _table(tmp_path, contrasts=contrasts)

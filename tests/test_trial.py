@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Finished, jobs_of
-from guided_fixture import SMALL, concepts
+from guided_fixture import SMALL, concepts, per_class, side
 
 from experiments import captions, data, encoder, metrics, probe, train, trial
 from experiments.config import RunConfig
@@ -19,6 +19,7 @@ from experiments.identity import signature
 from experiments.ledger import Store
 from experiments.lit import Lit, TrainingSet
 from experiments.sweep import load
+from experiments.texts import Text
 from model import checkpoint
 from model.guided import Batch, GuidedVQShape, Sizes
 
@@ -76,15 +77,15 @@ def test_a_trial_leaves_every_file_that_the_ledger_names(finished: Finished) -> 
 def batches(settings: dict[str, Any], epoch: int, text: captions.Assignment | None = None) -> list[Batch]:
     config = RunConfig.model_validate({"train": {"batch_size": 5}, **settings})
     x_WMT = torch.arange(12.0).reshape(12, 1, 1).expand(12, 2, 50)
-    label_W = torch.arange(12) % 3
     torch.manual_seed(epoch)  # whatever happened before must not matter
-    return list(TrainingSet(config, x_WMT, label_W, text).epoch(epoch))
+    training = TrainingSet(config, side(x_WMT, np.arange(12) % 3), Text(assignment=text))
+    return [step.batch for step in training.epoch(epoch)]
 
 
 def test_order_masks_and_who_sees_text_hang_on_seed_and_epoch_alone() -> None:
     guided = {"model": {"guidance": {"attention": "two_way"}}}
     rows = np.arange(12) % 3
-    text = captions.Assignment(["a", "b", "c"], np.arange(3), np.ones(3, np.int64), rows, rows)
+    text = per_class([["a"], ["b"], ["c"]], rows)
     plain, with_text = batches({}, 3), batches(guided, 3, text)
     assert [len(batch.x) for batch in plain] == [5, 5, 2]
     for one, other in zip(plain, with_text, strict=True):
@@ -98,7 +99,7 @@ def test_order_masks_and_who_sees_text_hang_on_seed_and_epoch_alone() -> None:
 
 def test_a_window_gets_a_text_of_its_class_in_a_wording_that_changes_by_epoch() -> None:
     rows, names = np.arange(12) % 3, [f"class {y}, wording {i}" for y in range(3) for i in range(4)]
-    text = captions.Assignment(names, 4 * np.arange(3), np.full(3, 4), rows, rows)
+    text = per_class([names[:4], names[4:8], names[8:]], rows)
     drawn: list[dict[float, int]] = []
     for epoch in (0, 1):
         seen = batches({}, epoch, text)
@@ -113,7 +114,7 @@ def test_a_window_gets_a_text_of_its_class_in_a_wording_that_changes_by_epoch() 
 def test_a_windows_group_is_the_class_that_its_text_was_made_for() -> None:
     """Under shuffled text the positives of a contrastive loss say nothing about the label."""
     label, source = np.arange(12) % 3, np.arange(12) // 4
-    text = captions.Assignment(["a", "b", "c"], np.arange(3), np.ones(3, np.int64), source, source)
+    text = per_class([["a"], ["b"], ["c"]], source)
     for batch in batches({}, 0, text):
         window = batch.x[:, 0, 0].long().numpy()
         assert batch.label.tolist() == label[window].tolist()
@@ -124,9 +125,9 @@ def test_a_model_is_built_with_its_training_windows_class_weights_and_the_concep
     settings = {"model": SMALL | {"sub_actions": "head"}, "losses": {"sub_action": 1.0}}
     label, table = np.array([0, 0, 0, 1, 1, 2]), concepts()
     x_WMT = np.random.default_rng(0).standard_normal((6, 2, 24)).astype(np.float32)
-    model = train.build(
-        RunConfig.model_validate(settings), x_WMT, label, 3, train.Text(concepts=table, names=tuple("abcde"))
-    )
+    training = side(torch.from_numpy(x_WMT), label)
+    text = Text(concepts=table, names=tuple("abcde"))
+    model = train.build(RunConfig.model_validate(settings), training, training.moments(), 3, text)
     assert model.class_weight.tolist() == pytest.approx([6 / 9, 1, 2])
     assert model.sub_actions is not None and torch.equal(model.sub_actions.vectors, table.vectors)
 
@@ -300,16 +301,17 @@ def test_validation_picks_the_epoch_whose_weights_are_kept(
 
     config = RunConfig.model_validate(job.config)
     loaded = data.load_split(config.data, str(job.digests["data"]), store.cache)
-    (train_x, train_y), (val_x, val_y), (test_x, _) = (loaded.side(rows) for rows in loaded.split)
+    training, validation, tested = loaded.sides("cpu")
     model = checkpoint.from_pretrained(store.trial(job.signature) / "model")
     assert (model.config, model.weights, model.sizes) == (config.model, config.losses, Sizes(100, 6, 4, 0))
-    train, val = (metrics.encode(model, torch.tensor(x)) for x in (train_x, val_x))
-    assert metrics.series_mse(model, torch.tensor(val_x), val.tokens) == found["metrics"]["val/series_mse"]
-    health = metrics.code_health(model, metrics.encode(model, torch.tensor(test_x)).code)
+    train, val = (metrics.encode(model, side) for side in (training, validation))
+    assert metrics.series_mse(model, validation, val.tokens) == found["metrics"]["val/series_mse"]
+    health = metrics.code_health(model, metrics.encode(model, tested).code)
     assert health.items() <= found["metrics"].items()
     assert metrics.code_health(model, val.code)["codes/perplexity"] == lines[1]["val/perplexity"]
     for name in ("tokens", "tokens_ze", "histogram"):
-        tuned = real([train.features[name]], train_y, [val.features[name]], val_y, config.probe.penalties, 4)
+        x, y = ([train.features[name]], [val.features[name]]), (training.label, validation.label)
+        tuned = real(x[0], y[0], x[1], y[1], config.probe.penalties, 4)
         assert tuned.val_macro_f1 == found["metrics"][f"val/{name}/macro_f1"]
 
 
