@@ -167,7 +167,7 @@ def build(
         means[heading(name)] = [formatter(name)(value) for value in numeric[f"{name}/mean"]]
     last = {LABELS[VALIDATION]: means.pop(LABELS[VALIDATION])} if VALIDATION in others else {}
     columns |= means
-    notes = stats.notes(frame, metric, unit)
+    notes = stats.notes(frame, metric, unit, plan.get("split") == "leaky_random")
     if plan.get("reference") is not None:
         pairs = [(row, plan["reference"]) for row in rows]
         table, cells, p_cells = _differences(frame, metric, unit, pairs, list(numeric["n"]))
@@ -260,9 +260,10 @@ def _caption(plan: Mapping[str, Any], metric: str) -> str:
     if "?" in question:
         question = question[: question.index("?") + 1]
     what = f"{metric_title(metric)}, mean ± sd over {plan['unit']}s"
+    leaky = " (LEAKY: random windows)" if plan.get("split") == "leaky_random" else ""
     return " ".join(
         [
-            f"{plan['sweep']} on {plan['dataset']}" + (f": {question}" if question else "."),
+            f"{plan['sweep']} on {plan['dataset']}{leaky}" + (f": {question}" if question else "."),
             f"{what[0].upper()}{what[1:]}; series-only path, primary representation: {plan['primary']}.",
             "Best means best on validation (val: macro-F1 there): best bold, second underlined.",
         ]

@@ -116,20 +116,32 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else float(next(adjusted)) for p in p_values]
 
 
+LEAKY = (
+    "LEAKY: windows were split at random, so that the same people, recordings and overlapping windows are on "
+    "both sides: these scores are too high for anyone new, and no result to report."
+)
+
+
 def note(
-    n: int, unit: Unit, validation: str | None = None, done: int | None = None, planned: int | None = None
+    n: int,
+    unit: Unit,
+    validation: str | None = None,
+    done: int | None = None,
+    planned: int | None = None,
+    leaky: bool = False,
 ) -> list[str]:
     """What `n` pairs allow one to say, in sentences; `done` of `planned` cells, where not all are done."""
-    sentences = []
+    sentences = [LEAKY] if leaky else []
     if done is not None and planned is not None and done < planned:
         sentences.append(
             f"Incomplete: {done} of {planned} cells done. Rows then rest on different cells; "
             "a difference uses only the cells that both of its rows have."
         )
     if unit == "fold":
+        folds = _plural(n, "random fold" if leaky else "subject fold")
         sentences.append(
-            f"n = {n} {_plural(n, 'subject fold')}, seeds averaged within a fold. Folds share training data, "
-            "so the intervals are approximate."
+            f"n = {n} {folds}, seeds averaged within a fold. Folds share training data, so the intervals are "
+            "approximate."
         )
     else:
         sentences.append(
@@ -142,17 +154,19 @@ def note(
         smallest = 2 / 2**n
         stars = "no star would be honest" if smallest > 1 - LEVEL else "stars are left out all the same"
         sentences.append(f"With {n} pairs the smallest two-sided signed-rank p is {smallest:.4g}: {stars}.")
+    if validation == "recordings":
+        sentences.append("Validation is whole recordings of the training windows, not whole subjects.")
     if validation == "stratified part":
         sentences.append("Validation is a stratified part of the training windows, not whole subjects.")
     return sentences
 
 
-def notes(frame: pd.DataFrame, metric: str, unit: Unit) -> list[str]:
+def notes(frame: pd.DataFrame, metric: str, unit: Unit, leaky: bool = False) -> list[str]:
     """What a reader of `metric` must know: note(), then failed, missing, odd, mixed and shared cells."""
     done = frame[frame["status"] == "done"]
     n = int(per_pair(frame, metric, unit).count().max())
-    stratified = (done["data/validation"] == "stratified part").any()
-    lines = note(n, unit, "stratified part" if stratified else None, len(done), len(frame))
+    kept = [name for name in ("stratified part", "recordings") if (done["data/validation"] == name).any()]
+    lines = note(n, unit, next(iter(kept), None), len(done), len(frame), leaky)
     for status in ("failed", "missing"):
         counts = frame.loc[frame["status"] == status, "row"].value_counts(sort=False)
         if len(counts):
