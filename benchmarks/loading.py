@@ -54,7 +54,7 @@ def memory(windows: int) -> None:
         before, began = resident_mb(), time.perf_counter()
         loaded = data.Loaded({}, found, data.split(found, amount, config))
         sides = loaded.sides("cpu")
-        sides[0].moments()
+        _ = sides[0].moments
         built = time.perf_counter() - began
         added = resident_mb() - before
         steps = TrainingSet(train, sides[0], Text()).epoch(0)

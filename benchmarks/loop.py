@@ -103,7 +103,7 @@ def main() -> None:
 
     def run(loop: Callable[[Timed], None]) -> tuple[float, float, list[dict[str, float]]]:
         curve: list[dict[str, float]] = []
-        model = build(config, side, side.moments(), CLASSES, Text())
+        model = build(config, side, CLASSES, Text())
         data = TrainingSet(config, side, Text())
         module = Timed(config, model, data, None, lambda _, means: curve.append(means))
         began = Timed.clock()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import yamlfile
+from experiments import concepts, yamlfile
 from experiments.captions import FORMS
 
 SPOKEN = {  # forms that tell a class in one way; what a class is not, is often what another one is
@@ -107,7 +107,8 @@ def examine(path: Path) -> Bank:
                     note("error", at_text, f"class {name!r}, {form}: {text!r} is no text")
     findings += _duplicates(path, entries)
     findings += _names(path, entries)
-    groups = _groups(document, entries, note)
+    groups, faults = _groups(path, document, entries)
+    findings += faults
     for at, message in _provenance(document.data):
         note("warning", at, message)
     order = sorted(findings, key=lambda finding: finding.line)
@@ -136,31 +137,18 @@ def _names(path: Path, entries: list[Entry]) -> Iterator[Finding]:
                 yield Finding(path, entry.line, "warning", message)
 
 
-def _groups(document: yamlfile.Document, entries: list[Entry], note: Any) -> dict[str, str]:
-    """{phrase: concept}, with every fault that `concepts.concepts` would stop at."""
-    phrases = {entry.text for entry in entries if entry.form == "sub_actions"}
-    groups, group_of = document.data.get("concepts"), dict[str, str]()
-    if not isinstance(groups, dict):
+def _groups(
+    path: Path, document: yamlfile.Document, entries: list[Entry]
+) -> tuple[dict[str, str], list[Finding]]:
+    """{phrase: concept}, and every fault that `concepts.concepts` would stop at; a bank that has no concepts
+    is good for all but the sub_action losses."""
+    line = document.line(("concepts",))
+    if document.data.get("concepts") is None:
         message = "no `concepts`: sub_action losses need them ({} if no two phrases mean the same)"
-        note("warning" if groups is None else "error", ("concepts",), message)
-        return {}
-    for name, group in groups.items():
-        if not isinstance(group, list) or not group or not all(isinstance(p, str) and p for p in group):
-            note("error", ("concepts", name), f"concept {name!r} needs a list of phrases")
-            continue
-        for i, phrase in enumerate(group):
-            at = ("concepts", name, i)
-            if phrase not in phrases:
-                hint = yamlfile.nearest(phrase, phrases)
-                note("error", at, f"no class has the sub-action {phrase!r}; {hint}")
-            elif phrase in group_of:
-                note("error", at, f"{phrase!r} already belongs to concept {group_of[phrase]!r}")
-            else:
-                group_of[phrase] = name
-    for name in groups:
-        if name in phrases and group_of.get(name) != name:
-            note("error", ("concepts", name), f"concept {name!r} is named like a phrase outside it")
-    return group_of
+        return {}, [Finding(path, line, "warning", message)]
+    phrases = [entry.text for entry in entries if entry.form == "sub_actions"]
+    group_of, faults = concepts.groups(document, phrases)
+    return group_of, [Finding(path, fault.line or line, "error", fault.message) for fault in faults]
 
 
 def _provenance(data: dict[str, Any]) -> Iterator[tuple[yamlfile.Keys, str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import captions, yamlfile
+from experiments.yamlfile import Document, FileError
 
 
 class Concepts(NamedTuple):
@@ -31,32 +32,39 @@ def concepts(path: Path, classes: tuple[str, ...]) -> Concepts:
     """
     bank = captions.read_bank(path, classes)
     phrases = [bank[name]["sub_actions"] for name in classes]
-    group_of = _groups(path, [phrase for group in phrases for phrase in group])
+    group_of, faults = groups(yamlfile.read(path), [phrase for group in phrases for phrase in group])
+    if faults:
+        raise faults[0]
     named = [[group_of.get(phrase, phrase) for phrase in group] for group in phrases]
     names = list(dict.fromkeys(name for group in named for name in group))
     place = {name: q for q, name in enumerate(names)}
     return Concepts(names, phrases, [[place[name] for name in group] for group in named])
 
 
-def _groups(path: Path, phrases: list[str]) -> dict[str, str]:
-    """{phrase: name of its group}."""
-    document = yamlfile.read(path)
-    groups = document.data.get("concepts")
-    if not isinstance(groups, dict):  # asked for, so that nobody trains on phrases that nobody reviewed
-        raise document.error(("concepts",), "a bank needs `concepts` ({} if no two phrases mean the same)")
+def groups(document: Document, phrases: list[str]) -> tuple[dict[str, str], list[FileError]]:
+    """{phrase: name of its group}, and every fault of the groups."""
+    found = document.data.get("concepts")
+    if not isinstance(found, dict):  # asked for, so that nobody trains on phrases that nobody reviewed
+        message = "a bank needs `concepts` ({} if no two phrases mean the same)"
+        return {}, [document.error(("concepts",), message)]
     group_of: dict[str, str] = {}
-    for name, group in groups.items():
+    faults: list[FileError] = []
+    for name, group in found.items():
         if not isinstance(group, list) or not group or not all(isinstance(p, str) and p for p in group):
-            raise document.error(("concepts", name), f"concept {name!r} needs a list of phrases")
+            faults.append(document.error(("concepts", name), f"concept {name!r} needs a list of phrases"))
+            continue
         for i, phrase in enumerate(group):
             at = ("concepts", name, i)
             if phrase not in phrases:
                 hint = yamlfile.nearest(phrase, phrases)
-                raise document.error(at, f"no class has the sub-action {phrase!r}; {hint}")
-            if phrase in group_of:
-                raise document.error(at, f"{phrase!r} already belongs to concept {group_of[phrase]!r}")
-            group_of[phrase] = name
-    for name in groups:
+                faults.append(document.error(at, f"no class has the sub-action {phrase!r}; {hint}"))
+            elif phrase in group_of:
+                taken = f"{phrase!r} already belongs to concept {group_of[phrase]!r}"
+                faults.append(document.error(at, taken))
+            else:
+                group_of[phrase] = name
+    for name in found:
         if name in phrases and group_of.get(name) != name:
-            raise document.error(("concepts", name), f"concept {name!r} is named like a phrase outside it")
-    return group_of
+            message = f"concept {name!r} is named like a phrase outside it"
+            faults.append(document.error(("concepts", name), message))
+    return group_of, faults

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad, relu
 
 from experiments.augment import Augment
+from experiments.best import Best
 from experiments.config import RunConfig
 from experiments.data.side import Moments, Side
 from experiments.metrics import macro_f1
@@ -52,10 +53,8 @@ class FCN(nn.Module):
             self.head = nn.Linear(128, classes)
 
     def standardize(self, moments: Moments) -> None:
-        """A channel that never moves in training is shifted alone: its deviation is rounding noise."""
-        scale_M = np.where(moments.moves, moments.std + 1e-8, 1)
-        self.offset.copy_(torch.tensor(moments.mean)[:, None])
-        self.scale.copy_(torch.tensor(scale_M)[:, None])
+        self.offset.copy_(torch.from_numpy(moments.mean)[:, None])
+        self.scale.copy_(torch.from_numpy(moments.scale)[:, None])
 
     def forward(self, x_BMT: Tensor) -> Tensor:
         h_BHT = self.blocks((x_BMT - self.offset) / self.scale)
@@ -66,13 +65,13 @@ def epoch_batches(
     config: RunConfig, train: Side, epoch: int, augment: Augment | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The epoch's windows and labels, in the order and as changed as the core would see them."""
-    order = torch.randperm(len(train), generator=generator(config.seed, epoch, "order"))
+    order = torch.randperm(len(train), generator=generator(config.seed, epoch, "order")).numpy()
+    label, size = torch.from_numpy(train.label[order]).to(train.device), config.train.batch_size
     change = generator(config.seed, epoch, "augment")
-    for at in order.split(config.train.batch_size):
-        x_BMT, label_B = train.at(at.numpy()), torch.from_numpy(train.label[at.numpy()])
+    for x_BMT, label_B in zip(train.parts(order, size), label.split(size), strict=True):
         if augment is not None:
             x_BMT = augment(x_BMT, change)
-        yield x_BMT, label_B.to(train.device)
+        yield x_BMT, label_B
 
 
 def train_epoch(
@@ -94,19 +93,6 @@ class Validation(NamedTuple):
     loss: float
 
 
-class Best:
-    """Weights of the best epoch so far: macro-F1, then a lower loss, then the earlier."""
-
-    def __init__(self) -> None:
-        self.key, self.epoch = (-1.0, 0.0), -1
-        self.state: dict[str, Tensor] = {}
-
-    def offer(self, epoch: int, found: Validation, model: FCN) -> None:
-        if (key := (found.macro_f1, -found.loss)) > self.key:
-            self.key, self.epoch = key, epoch
-            self.state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
 def train_fcn(
     config: RunConfig,
     train: Side,
@@ -120,7 +106,7 @@ def train_fcn(
     whatever `train.precision` says."""
     asked = config.train
     model = FCN(train.channels, classes, config.seed)
-    model.standardize(train.moments())
+    model.standardize(train.moments)
     model.to(train.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=asked.lr, weight_decay=asked.weight_decay, fused=True
@@ -145,7 +131,7 @@ def train_fcn(
             found = validate(model, val, classes)
             line["val/macro_f1"] = found.macro_f1
             if asked.select == "validation":
-                best.offer(epoch, found, model)
+                best.offer(epoch, (found.macro_f1, -found.loss), model)
         after_epoch(epoch, line)
     if asked.select == "last":
         return model.eval(), asked.epochs - 1

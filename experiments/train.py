@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from experiments import data, metrics, probe
 from experiments.augment import Augment
+from experiments.best import Best
 from experiments.config import AugmentConfig, RunConfig
-from experiments.data.side import Moments
 from experiments.data.windows import triads
 from experiments.execute import Job
 from experiments.lit import Lit, TrainingSet, fit
@@ -58,9 +57,8 @@ def train(
     primary representation's probe, ties by lower reconstruction error."""
 
     training, val, classes = sides[0], sides[1], len(loaded.classes)
-    text, moments = read_text(config, job, loaded), training.moments()
-    model = build(config, training, moments, classes, text).to(job.device)
-    best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": config.train.epochs - 1, "state": None}
+    text, best = read_text(config, job, loaded), Best()
+    model = build(config, training, classes, text).to(job.device)
     metrics_file = (folder / "metrics.jsonl").open("w", buffering=1)
 
     def validate(epoch: int) -> dict[str, float]:
@@ -68,10 +66,8 @@ def train(
         series_mse = metrics.series_mse(model, val, encoded[1].tokens)
         x = [probe.blocks(e.features)[config.probe.representation] for e in encoded]
         tuned = probe.tune(x[0], training.label, x[1], val.label, config.probe.penalties, classes)
-        key = (tuned.val_macro_f1, -series_mse)
-        if config.train.select == "validation" and key > best["key"]:
-            state = {k: v.detach().clone() for k, v in model.state_dict().items()}
-            best.update(key=key, epoch=epoch, state=state)
+        if config.train.select == "validation":
+            best.offer(epoch, (tuned.val_macro_f1, -series_mse), model)
         found = {"val/macro_f1": tuned.val_macro_f1, "val/series_mse": series_mse}
         if health := metrics.code_health(model, encoded[1].code):
             found["val/perplexity"] = health["codes/perplexity"]
@@ -87,7 +83,7 @@ def train(
         metrics_file.write(json.dumps(line) + "\n")
         clock.evaluation(started)
 
-    change = augment(config, loaded, moments, job.device)
+    change = augment(config, loaded, training)
     module = Lit(config, model, TrainingSet(config, training, text, change), text.concepts, after_epoch)
     with metrics_file:
         try:
@@ -99,29 +95,28 @@ def train(
             raise FloatingPointError(message) from error
     model.to(job.device)  # Lightning leaves it on the CPU
     clock.train_s = module.last_step_at - module.first_step_at - clock.evaluate_s
-    if best["state"] is not None:
-        model.load_state_dict(best["state"])
-    return Trained(model.eval(), best["epoch"])
+    if config.train.select == "last":
+        return Trained(model.eval(), config.train.epochs - 1)
+    model.load_state_dict(best.state)
+    return Trained(model.eval(), best.epoch)
 
 
-def augment(config: RunConfig, loaded: data.Loaded, moments: Moments, device: str) -> Augment | None:
+def augment(config: RunConfig, loaded: data.Loaded, training: data.Side) -> Augment | None:
     """What happens to training windows as they are seen; None where nothing does."""
     if config.data.augment == AugmentConfig():
         return None
-    mean, std = (torch.from_numpy(part).to(device) for part in (moments.mean, moments.std))
+    moments = training.moments
+    mean, std = (torch.from_numpy(part).to(training.device) for part in (moments.mean, moments.std))
     return Augment(config.data.augment, mean, std, list(triads(loaded.channels).values()))
 
 
-def build(
-    config: RunConfig, training: data.Side, moments: Moments, classes: int, text: Text
-) -> GuidedVQShape:
+def build(config: RunConfig, training: data.Side, classes: int, text: Text) -> GuidedVQShape:
     """The untrained model, on the CPU, standardised by its training windows."""
     sizes = Sizes(training.length, training.channels, classes, text.width, text.names)
     queries = None if config.text.tokens == "native" else config.text.tokens
     model = GuidedVQShape(config.model, config.losses, sizes, queries, config.seed)
-    # A channel that never moves in training is shifted alone: its deviation is rounding noise.
-    scale_M = np.where(moments.moves, moments.std + np.float32(1e-8), np.float32(1))
-    model.standardize(torch.from_numpy(moments.mean)[:, None], torch.from_numpy(scale_M)[:, None])
+    offset_M, scale_M = training.moments.mean, training.moments.scale
+    model.standardize(torch.from_numpy(offset_M)[:, None], torch.from_numpy(scale_M)[:, None])
     model.weigh(torch.from_numpy(training.label))
     if text.concepts is not None:
         model.know(text.concepts)

@@ -41,9 +41,8 @@ def prepare(jobs: Iterable[Job]) -> None:
     for job in jobs:
         config, store = RunConfig.model_validate(job.config), Store(Path(job.store))
         text = config.text if config.reads_text or config.reads_concepts else None
-        crossed = (
-            text is not None and text.control == "shuffled_classes"
-        )  # by seed, with whatever else is said
+        # By seed, other classes' texts meet what else is said of a window.
+        crossed = text is not None and text.control == "shuffled_classes"
         needs = (config.data, text, config.seed if crossed else None, *job.digests.values())
         if needs not in seen:
             seen.add(needs)
@@ -181,7 +180,7 @@ def minirocket(asked: Measure) -> dict[str, Any]:
 
 def fcn(asked: Measure) -> dict[str, Any]:
     """Train the network on labels; its own predictions count."""
-    config, job, loaded, (training, val, test), folder, clock = asked
+    config, _, loaded, (training, val, test), folder, clock = asked
     started = time.time()
     with (folder / "metrics.jsonl").open("w", buffering=1) as lines:
 
@@ -189,7 +188,7 @@ def fcn(asked: Measure) -> dict[str, Any]:
             line = {"epoch": epoch, **found, "time_s": time.time() - clock.submitted_at}
             lines.write(json.dumps(line) + "\n")
 
-        change = augment(config, loaded, training.moments(), job.device)
+        change = augment(config, loaded, training)
         model, best_epoch = train_fcn(config, training, val, len(loaded.classes), after_epoch, change)
     clock.train_s = time.time() - started
     started = time.time()

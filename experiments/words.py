@@ -45,9 +45,9 @@ def read_words(config: RunConfig) -> Words:
     """Raises FileError for a faulty bank, FileNotFoundError for none."""
     classes, path, text = data.entry(config.data.name).classes, bank_of(config), config.text
     per_class: list[list[str]] = [[]] * len(classes)
-    if config.reads_text and (text.source != "series" or text.control == "constant"):
+    if config.reads_text and text.source != "series":
         per_class = captions.class_texts(path, text, classes)
-    told = config.reads_text and text.source in ("series", "both") and text.control != "constant"
+    told = config.reads_text and text.source in ("series", "both")
     return Words(
         per_class, concepts(path, classes) if config.reads_concepts else None, VERSION if told else None
     )

@@ -97,6 +97,15 @@ def jobs(store: Store) -> Callable[[str], list[Job]]:
     return plan
 
 
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of raw files, elsewhere and empty."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    monkeypatch.setenv("SHAPELEX_DATA", str(folder))
+    return folder
+
+
 def states(store: Store) -> dict[str, list[str]]:
     """The states of each signature's Optuna trials, in their order, as the only study of `store` has them."""
     found: dict[str, list[str]] = {}

@@ -194,7 +194,7 @@ def test_the_logged_loss_is_the_mean_over_windows() -> None:
     asked = config(epochs=1, lr=1e-12, lr_min=0)  # the weights stay
     train_fcn(asked, train, side(9, 1), CLASSES, lines.__setitem__)
     model = FCN(CHANNELS, CLASSES, 0)
-    model.standardize(train.moments())
+    model.standardize(train.moments)
     with torch.no_grad():
         total = sum(
             float(nn.functional.cross_entropy(model(x), y, reduction="sum"))
@@ -292,7 +292,7 @@ def test_the_optimiser_is_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_training_is_the_plain_loop_with_the_cores_order_and_rates() -> None:
     asked, train = config(seed=3, epochs=3, batch_size=10, lr=0.01), side(24, 0)
     model = FCN(CHANNELS, CLASSES, 3)
-    model.standardize(train.moments())
+    model.standardize(train.moments)
     weights = list(model.parameters())
     optimizer = torch.optim.AdamW(weights, lr=1.0, weight_decay=asked.train.weight_decay, fused=True)
     done = 0

@@ -43,7 +43,7 @@ def test_a_channel_that_never_moves_in_training_is_shifted_and_not_scaled() -> N
     x_WMT[:, 1] = 9.81
     training = side(x_WMT, np.zeros(len(x_WMT), int))
     config = RunConfig.model_validate({"model": SMALL | {"normalize": "dataset"}})
-    model = train.build(config, training, training.moments(), 3, Text())
+    model = train.build(config, training, 3, Text())
     assert model.scale.dtype == model.offset.dtype == torch.float32
     assert model.scale.flatten().tolist() == [np.float32(x_WMT[:, 0].double().numpy().std()), 1]
     unseen = torch.full((1, 2, 24), 9.82)

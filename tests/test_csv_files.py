@@ -22,14 +22,6 @@ e.csv,ann,sit,,,,left
 """
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    monkeypatch.setenv("SHAPELEX_DATA", str(folder))
-    return folder
-
-
 def recording(values: list[float], labels: list[str] | None = None) -> str:
     """acc_x is the value, acc_y its double; with or without a label for each."""
     head = "acc_y,acc_x,label\n" if labels else "acc_x,acc_y\n"

@@ -13,14 +13,6 @@ from experiments.data import npz
 from experiments.data.windows import DataError
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    monkeypatch.setenv("SHAPELEX_DATA", str(folder))
-    return folder
-
-
 def geneactiv(**changes: Any) -> dict[str, Any]:
     """12 windows of a wrist-worn sensor: six people, two windows each."""
     arrays = {

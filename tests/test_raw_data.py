@@ -22,14 +22,6 @@ PUBLISHED = {
 TENTH = {"window_s": 0.1, "overlap_frac": 0.0, "split": "subject_kfold"}
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    monkeypatch.setenv("SHAPELEX_DATA", str(folder))
-    return folder
-
-
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_missing_folder_is_one_line_that_says_where_to_get_it(root: Path, name: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"^no folder .*https://") as error:

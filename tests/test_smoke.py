@@ -46,7 +46,7 @@ def test_every_row_of_a_sweep_takes_a_step_and_gives_its_primary_representation(
         few = loaded.split.train[:: len(loaded.split.train) // WINDOWS][:WINDOWS]
         loaded = loaded._replace(split=loaded.split._replace(train=few))
         text, side = read_text(config, job, loaded), loaded.sides("cpu")[0]
-        model = build(config, side, side.moments(), len(loaded.classes), text)
+        model = build(config, side, len(loaded.classes), text)
         step = next(TrainingSet(config, side, text).epoch(0))
         losses = model.losses(step.batch, step.table, text.concepts)
         losses["total"].backward()

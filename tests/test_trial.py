@@ -127,7 +127,7 @@ def test_a_model_is_built_with_its_training_windows_class_weights_and_the_concep
     x_WMT = np.random.default_rng(0).standard_normal((6, 2, 24)).astype(np.float32)
     training = side(torch.from_numpy(x_WMT), label)
     text = Text(concepts=table, names=tuple("abcde"))
-    model = train.build(RunConfig.model_validate(settings), training, training.moments(), 3, text)
+    model = train.build(RunConfig.model_validate(settings), training, 3, text)
     assert model.class_weight.tolist() == pytest.approx([6 / 9, 1, 2])
     assert model.sub_actions is not None and torch.equal(model.sub_actions.vectors, table.vectors)
 

@@ -4,6 +4,7 @@
 unpacks. W windows, M channels, T steps.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def inside_aeon(name: str) -> list[Path]:
     return inside_package("aeon", *(f"datasets/data/{name}/{file}" for file in _names(name)))
 
 
-def read_ts(paths: list[Path], classes: tuple[str, ...], config: DataConfig) -> Raw:
+def read_ts(classes: tuple[str, ...], paths: list[Path], config: DataConfig) -> Raw:
     """Training and test file; `classes` in the order of their numbers, spelled as aeon gives them (lower
     case) or as the file does. Gaps are filled, padding with NaN is cut off; raises DataError."""
     from aeon.datasets import load_from_ts_file
@@ -84,7 +85,7 @@ def find(name: str, root: Path) -> DataSet:
         citation=CITATION,
         origin=origin,
         files=lambda root: inside_folder(root / name, _names(name), origin),
-        read=lambda paths, config: read_ts(paths, tuple(classes), config),
+        read=partial(read_ts, tuple(classes)),
     )
 
 

@@ -3,21 +3,12 @@
 40 training and 40 test windows. Who wore the watch in which window is not published.
 """
 
-from pathlib import Path
+from functools import partial
 
-from experiments.config import DataConfig
 from experiments.data.archive import inside_aeon, read_ts
-from experiments.data.windows import DataSet, Raw
+from experiments.data.windows import DataSet
 
 CLASSES = ("badminton", "running", "standing", "walking")
-
-
-def files(root: Path) -> list[Path]:
-    return inside_aeon("BasicMotions")
-
-
-def read(paths: list[Path], config: DataConfig) -> Raw:
-    return read_ts(paths, CLASSES, config)
 
 
 BASIC_MOTIONS = DataSet(
@@ -33,6 +24,6 @@ BASIC_MOTIONS = DataSet(
     licence="UEA archive, free for research",
     citation="Bagnall et al. 2018, The UEA multivariate time series classification archive, arXiv 1811.00075",
     origin="package aeon",
-    files=files,
-    read=read,
+    files=lambda root: inside_aeon("BasicMotions"),
+    read=partial(read_ts, CLASSES),
 )

@@ -22,13 +22,9 @@ def _entry(
         licence="UEA and UCR archives, free for research",
         origin="package aeon",
         files=lambda root: inside_aeon(aeon_name),
-        read=partial(_read, labels),
+        read=partial(read_ts, labels),
         **facts,
     )
-
-
-def _read(labels: tuple[str, ...], paths: Any, config: Any) -> Any:
-    return read_ts(paths, labels, config)
 
 
 def _numbered(word: str, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -4,6 +4,7 @@ W windows, M channels, T steps.
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 RESIDENT_BYTES = 256 * 2**20
+PART = 1024  # windows that are summed at a time
 
 
 class Moments(NamedTuple):
@@ -22,6 +24,11 @@ class Moments(NamedTuple):
     mean: np.ndarray
     std: np.ndarray
     moves: np.ndarray
+
+    @property
+    def scale(self) -> np.ndarray:
+        """What to divide by. A channel that never moves is shifted alone: its deviation is rounding noise."""
+        return np.where(self.moves, self.std + np.float32(1e-8), np.float32(1))
 
 
 class Side:
@@ -74,16 +81,17 @@ class Side:
         """All windows in order, `size` at a time."""
         return self.parts(np.arange(len(self)), size)
 
-    def moments(self, size: int = 1024) -> Moments:
+    @cached_property
+    def moments(self) -> Moments:
         """In float64, a part at a time. A channel moves if it is not one value throughout."""
         total, squares = np.zeros(self.channels), np.zeros(self.channels)
         low, high = np.full(self.channels, np.inf), np.full(self.channels, -np.inf)
         steps = len(self) * self.length
-        for x in self.split(size):
+        for x in self.split(PART):
             x_WMT = x.double().cpu().numpy()
             total += x_WMT.sum((0, 2))
             low, high = np.minimum(low, x_WMT.min((0, 2))), np.maximum(high, x_WMT.max((0, 2)))
         mean = total / steps
-        for x in self.split(size):
+        for x in self.split(PART):
             squares += ((x.double().cpu().numpy() - mean[:, None]) ** 2).sum((0, 2))
         return Moments(mean.astype(np.float32), np.sqrt(squares / steps).astype(np.float32), high > low)
