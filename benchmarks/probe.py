@@ -34,13 +34,12 @@ WIDTHS = (1800, 384)  # like tokens and a histogram of six channels
 
 
 class Fold(NamedTuple):
-    """Blocks of training and validation windows, their labels, and the number of classes."""
+    """Blocks of training and validation windows, their labels."""
 
     x: probe.Blocks
     val_x: probe.Blocks
     y: np.ndarray
     val_y: np.ndarray
-    classes: int
 
 
 def spar_fold(width: int, real: bool) -> Fold:
@@ -59,7 +58,7 @@ def spar_fold(width: int, real: bool) -> Fold:
         x = hidden @ rng.standard_normal((60, width)) + rng.standard_normal((len(hidden), width))
     both = [x.astype(np.float32), baselines.statistics(every).astype(np.float32)]
     (x, val_x), label = ([b[rows] for b in both] for rows in (train, val)), windows.label
-    return Fold(x, val_x, label[train], label[val], len(entry.classes))
+    return Fold(x, val_x, label[train], label[val])
 
 
 Predicted = dict[tuple[float, ...], np.ndarray]  # validation's classes at each penalty, or pair of them
@@ -85,7 +84,7 @@ def scikit_learn(fold: Fold, dtype: type[np.floating]) -> Predicted:
 
 
 def choice(fold: Fold, predicted: Predicted) -> tuple[float, ...]:
-    return max(predicted, key=lambda chosen: (macro_f1(fold.val_y, predicted[chosen], fold.classes), chosen))
+    return max(predicted, key=lambda chosen: (macro_f1(fold.val_y, predicted[chosen]), chosen))
 
 
 def timed(fold: Fold, way: Callable[[Fold], Predicted], repeats: int) -> tuple[float, Predicted]:
@@ -117,7 +116,7 @@ def report(fold: Fold, repeats: int) -> None:
     print(f"\n{len(fold.y)} + {len(fold.val_y)} windows, {sizes} features, median of {repeats}")
     fast, predicted = timed(fold, ours, repeats)
     chosen = choice(fold, predicted)
-    tuned = probe.tune(fold.x, fold.y, fold.val_x, fold.val_y, PENALTIES, fold.classes)
+    tuned = probe.tune(fold.x, fold.y, fold.val_x, fold.val_y, PENALTIES)
     assert tuned.penalties == chosen, (tuned, chosen)
     print(f"ours             {fast:8.3f} s  {len(predicted)} penalties, chosen {chosen}")
     for name, dtype in (("float32", np.float32), ("float64", np.float64)):

@@ -128,7 +128,7 @@ def train_fcn(
             raise FloatingPointError(f"diverged: the loss is not finite in epoch {epoch}")
         last = epoch == asked.epochs - 1
         if last or (epoch + 1) % asked.validate_every == 0:
-            found = validate(model, val, classes)
+            found = validate(model, val)
             line["val/macro_f1"] = found.macro_f1
             if asked.select == "validation":
                 best.offer(epoch, (found.macro_f1, -found.loss), model)
@@ -146,10 +146,10 @@ def logits(model: FCN, side: Side) -> Tensor:
     return torch.cat([model(x_BMT).cpu() for x_BMT in side.split(PART)])
 
 
-def validate(model: FCN, val: Side, classes: int) -> Validation:
+def validate(model: FCN, val: Side) -> Validation:
     logit_WY = logits(model, val)
     loss = float(cross_entropy(logit_WY, torch.from_numpy(val.label)))
-    return Validation(macro_f1(val.label, logit_WY.argmax(1).numpy(), classes), loss)
+    return Validation(macro_f1(val.label, logit_WY.argmax(1).numpy()), loss)
 
 
 def predict(model: FCN, side: Side) -> np.ndarray:

@@ -90,13 +90,12 @@ def tune(
     x_val: Blocks,
     y_val: np.ndarray,
     penalties: tuple[float, ...],
-    classes: int,
 ) -> Probe:
     """The penalties with the best macro-F1 on validation; among equals the largest, first block first."""
     path = RidgePath(x_train, y_train)
     val_WZ = path.standardised(x_val)
     tried = [
-        Probe(chosen, macro_f1(y_val, path.predict(val_WZ, w_ZY), classes))
+        Probe(chosen, macro_f1(y_val, path.predict(val_WZ, w_ZY)))
         for chosen, w_ZY in path.weights([penalties] * len(x_train))
     ]
     return max(tried, key=lambda probe: (probe.val_macro_f1, probe.penalties))
@@ -113,13 +112,12 @@ def test(
     x: tuple[Blocks, Blocks, Blocks],
     y: tuple[np.ndarray, np.ndarray, np.ndarray],
     penalties: tuple[float, ...],
-    classes: int,
 ) -> Tested:
     """Tune on validation, fit again on training and validation together, then read the test split once.
 
     `x` and `y` are (train, val, test).
     """
-    probe = tune(x[0], y[0], x[1], y[1], penalties, classes)
+    probe = tune(x[0], y[0], x[1], y[1], penalties)
     both = [np.concatenate(pair) for pair in zip(x[0], x[1], strict=True)]
     path = RidgePath(both, np.concatenate(y[:2]))
     ((_, w_ZY),) = path.weights([(penalty,) for penalty in probe.penalties])
@@ -129,7 +127,7 @@ def test(
         {
             "val/macro_f1": probe.val_macro_f1,
             **dict(zip(names, probe.penalties, strict=False)),  # one block has no second penalty
-            **{f"test/{name}": value for name, value in scores(y[2], predicted, classes).items()},
+            **{f"test/{name}": value for name, value in scores(y[2], predicted).items()},
         },
         predicted,
     )

@@ -56,16 +56,16 @@ def train(
     """Fit on training windows; validation picks the epoch where `train.select` says so, by macro-F1 of the
     primary representation's probe, ties by lower reconstruction error."""
 
-    training, val, classes = sides[0], sides[1], len(loaded.classes)
+    training, val = sides[:2]
     text, best = read_text(config, job, loaded), Best()
-    model = build(config, training, classes, text).to(job.device)
+    model = build(config, training, len(loaded.classes), text).to(job.device)
     metrics_file = (folder / "metrics.jsonl").open("w", buffering=1)
 
     def validate(epoch: int) -> dict[str, float]:
         encoded = [metrics.encode(model, side) for side in (training, val)]
         series_mse = metrics.series_mse(model, val, encoded[1].tokens)
         x = [probe.blocks(e.features)[config.probe.representation] for e in encoded]
-        tuned = probe.tune(x[0], training.label, x[1], val.label, config.probe.penalties, classes)
+        tuned = probe.tune(x[0], training.label, x[1], val.label, config.probe.penalties)
         if config.train.select == "validation":
             best.offer(epoch, (tuned.val_macro_f1, -series_mse), model)
         found = {"val/macro_f1": tuned.val_macro_f1, "val/series_mse": series_mse}

@@ -194,9 +194,9 @@ def fcn(asked: Measure) -> dict[str, Any]:
     started = time.time()
     predicted = [predict(model, side) for side in (val, test)]
     found = reported(asked, predicted[1])
-    scores = metrics.scores(test.label, predicted[1], len(loaded.classes))
+    scores = metrics.scores(test.label, predicted[1])
     found["metrics"] = {f"test/{name}": value for name, value in scores.items()}
-    found["metrics"]["val/macro_f1"] = metrics.macro_f1(val.label, predicted[0], len(loaded.classes))
+    found["metrics"]["val/macro_f1"] = metrics.macro_f1(val.label, predicted[0])
     clock.evaluation(started)
     return {"best_epoch": best_epoch, "cost": {"parameters": _parameters(model)}, **found}
 
@@ -220,7 +220,7 @@ def probed(asked: Measure, features: list[dict[str, np.ndarray]], primary: str) 
     sides = [probe.blocks(side) for side in features]
     for name in sides[0]:
         x = sides[0][name], sides[1][name], sides[2][name]
-        tested = probe.test(x, labels, asked.config.probe.penalties, len(asked.loaded.classes))
+        tested = probe.test(x, labels, asked.config.probe.penalties)
         for key, value in tested.metrics.items():
             side, metric = key.split("/")
             out["metrics"][f"{side}/{name}/{metric}"] = value
@@ -239,7 +239,7 @@ def reported(asked: Measure, predicted: np.ndarray) -> dict[str, Any]:
     np.savez_compressed(file, window=window, label=test.label, predicted=predicted)
     return {
         "per_class_f1": metrics.per_class(test.label, predicted, classes),
-        "per_subject_macro_f1": metrics.per_subject(test.label, predicted, test.subject, len(classes)),
+        "per_subject_macro_f1": metrics.per_subject(test.label, predicted, test.subject),
         "confusion": metrics.confusion(test.label, predicted, len(classes)),
     }
 

@@ -97,21 +97,23 @@ def test_shuffled_codes_cross_series_and_come_out_alike_each_time(
     assert one == two and one.series_mse_shuffled_codes != pytest.approx(one.series_mse, rel=1e-3)
 
 
-# Class 2 is neither there nor predicted, and class 3 is never found: both score 0 and count.
-Y, PREDICTED = np.array([0, 0, 0, 1, 3]), np.array([0, 0, 1, 1, 1])
-F1 = [0.8, 0.5, 0.0, 0.0]  # 2 x 2 / (2 + 3), 2 x 1 / (3 + 1)
+# Class 2 is not there, though a window is taken for it: no part of the mean. Class 3 is never found: 0.
+Y, PREDICTED = np.array([0, 0, 0, 1, 3, 3]), np.array([0, 0, 1, 1, 1, 2])
+F1 = [0.8, 0.5, 0.0]  # 2 x 2 / (2 + 3), 2 x 1 / (3 + 1)
 
 
 def test_macro_f1_and_confusion_by_hand() -> None:
-    assert metrics.macro_f1(Y, PREDICTED, 4) == pytest.approx(np.mean(F1))
-    assert metrics.per_class(Y, PREDICTED, tuple("abcd")) == pytest.approx(dict(zip("abcd", F1, strict=True)))
-    assert metrics.confusion(Y, PREDICTED, 4) == [[2, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]]
+    assert metrics.macro_f1(Y, PREDICTED) == pytest.approx(np.mean(F1))
+    assert metrics.per_class(Y, PREDICTED, tuple("abcd")) == pytest.approx(dict(zip("abd", F1, strict=True)))
+    assert metrics.confusion(Y, PREDICTED, 4) == [[2, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 0]]
 
 
 def test_each_known_subject_has_the_macro_f1_of_its_own_windows() -> None:
-    found = metrics.per_subject(Y, PREDICTED, np.array([0, 0, 4, 4, -1]), 2)
-    assert found == pytest.approx({"0": 0.5, "4": 1 / 3})  # 4: class 0 missed, class 1 F1 of 2/3
-    assert metrics.per_subject(Y, PREDICTED, np.full(5, -1), 2) == {}
+    found = metrics.per_subject(Y, PREDICTED, np.array([0, 0, 4, 4, -1, -1]))
+    assert found == pytest.approx(
+        {"0": 1.0, "4": 1 / 3}
+    )  # 0: has one class; 4: class 0 missed, class 1 F1 of 2/3
+    assert metrics.per_subject(Y, PREDICTED, np.full(6, -1)) == {}
 
 
 def test_code_health_by_hand(model: GuidedVQShape) -> None:

@@ -19,13 +19,12 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 
 
 class Sides(NamedTuple):
-    """Features (W, F) and labels of the windows fitted on and of others, and the number of classes."""
+    """Features (W, F) and labels of the windows fitted on and of others."""
 
     x: np.ndarray
     y: np.ndarray
     new_x: np.ndarray
     new_y: np.ndarray
-    classes: int
 
 
 def drawn(windows: int, features: int, classes: int) -> Sides:
@@ -36,7 +35,7 @@ def drawn(windows: int, features: int, classes: int) -> Sides:
     x = hidden @ rng.standard_normal((12, features)) + rng.standard_normal((2 * windows, features))
     x = 3 + x * np.exp(rng.standard_normal(features))
     x[:, 1] = 0.1
-    return Sides(x[:windows], y[:windows], x[windows:], y[windows:], classes)
+    return Sides(x[:windows], y[:windows], x[windows:], y[windows:])
 
 
 def recorded(config: DataConfig, projections: int = 0) -> Sides:
@@ -48,7 +47,7 @@ def recorded(config: DataConfig, projections: int = 0) -> Sides:
     if projections:
         flat = windows.series.reshape(len(x), -1)
         x = np.tanh(flat @ np.random.default_rng(0).standard_normal((flat.shape[1], projections)) / 30)
-    return Sides(x[train], windows.label[train], x[val], windows.label[val], len(entry.classes))
+    return Sides(x[train], windows.label[train], x[val], windows.label[val])
 
 
 SPAR = DataConfig(name="spar", window_s=4, overlap_frac=0.5, split="subject_kfold")
@@ -132,7 +131,7 @@ def test_a_small_block_counts_beside_a_large_one_that_says_nothing() -> None:
 
     def f1(split: probe.Blocks) -> float:
         halves = [x[:200] for x in split], [x[200:] for x in split]
-        return probe.tune(halves[0], y[:200], halves[1], y[200:], PENALTIES, 3).val_macro_f1
+        return probe.tune(halves[0], y[:200], halves[1], y[200:], PENALTIES).val_macro_f1
 
     alone, appended, separate = f1([scale]), f1([np.hstack([noise, scale])]), f1([noise, scale])
     assert separate >= alone - 0.02 and alone > appended + 0.1
@@ -141,19 +140,19 @@ def test_a_small_block_counts_beside_a_large_one_that_says_nothing() -> None:
 def test_ties_go_to_the_largest_penalties_and_the_first_block_before_the_second() -> None:
     y = np.arange(40) % 2
     easy, other = np.random.default_rng(0).standard_normal((2, 40, 3)) + 9 * y[:, None]
-    one = probe.tune([easy], y, [easy], y, PENALTIES[::-1], 2)
+    one = probe.tune([easy], y, [easy], y, PENALTIES[::-1])
     assert one == ((10000.0,), 1.0)
-    two = probe.tune([easy, other], y, [easy, other], y, PENALTIES, 2)
+    two = probe.tune([easy, other], y, [easy, other], y, PENALTIES)
     assert two == ((10000.0, 10000.0), 1.0)
 
 
 def test_the_choice_and_the_test_scores_are_those_of_a_loop_over_scikit_learn(sides: Sides) -> None:
     x = (sides.x, sides.new_x[::2], sides.new_x[1::2])
     y = (sides.y, sides.new_y[::2], sides.new_y[1::2])
-    tested = probe.test(([x[0]], [x[1]], [x[2]]), y, PENALTIES, sides.classes)
+    tested = probe.test(([x[0]], [x[1]], [x[2]]), y, PENALTIES)
 
     def val(penalty: float) -> float:
-        return metrics.macro_f1(y[1], sklearn(penalty, x[0], y[0]).predict(x[1].astype(float)), sides.classes)
+        return metrics.macro_f1(y[1], sklearn(penalty, x[0], y[0]).predict(x[1].astype(float)))
 
     best = max(PENALTIES, key=lambda p: (val(p), p))
     both = sklearn(best, np.concatenate(x[:2]), np.concatenate(y[:2]))
@@ -166,10 +165,10 @@ def test_the_second_penalty_is_reported_where_there_is_a_second_block() -> None:
     drew, beside = drawn(60, 120, 3), drawn(60, 12, 3)
     x = [[drew.x, beside.x], [drew.new_x[:30], beside.new_x[:30]], [drew.new_x[30:], beside.new_x[30:]]]
     y = (drew.y, drew.new_y[:30], drew.new_y[30:])
-    two = probe.test((x[0], x[1], x[2]), y, PENALTIES, 3).metrics
-    one = probe.test((x[0][:1], x[1][:1], x[2][:1]), y, PENALTIES, 3).metrics
+    two = probe.test((x[0], x[1], x[2]), y, PENALTIES).metrics
+    one = probe.test((x[0][:1], x[1][:1], x[2][:1]), y, PENALTIES).metrics
     assert two.keys() - one.keys() == {"val/penalty_scale"} and one.keys() <= two.keys()
-    tuned = probe.tune(x[0], y[0], x[1], y[1], PENALTIES, 3)
+    tuned = probe.tune(x[0], y[0], x[1], y[1], PENALTIES)
     assert (two["val/penalty"], two["val/penalty_scale"]) == tuned.penalties
 
 
@@ -201,7 +200,7 @@ def test_a_feature_that_is_not_finite_is_refused(bad: float, side: str) -> None:
     drew = drawn(30, 10, 2)
     getattr(drew, side)[3, 4] = bad
     with pytest.raises(ValueError, match="infs or NaNs"):
-        probe.tune([drew.x], drew.y, [drew.new_x], drew.new_y, PENALTIES, 2)
+        probe.tune([drew.x], drew.y, [drew.new_x], drew.new_y, PENALTIES)
 
 
 def test_test_scores_by_hand() -> None:
@@ -210,7 +209,7 @@ def test_test_scores_by_hand() -> None:
     x = [np.eye(3)[y]]
     said = y.copy()
     said[y == 0] = np.where(np.arange(20) < 15, 0, 1)  # of 20 windows of class 0, 5 are said to be 1
-    found = probe.test((x, x, x), (y, y, said), (1.0,), 3)
+    found = probe.test((x, x, x), (y, y, said), (1.0,))
     assert (found.predicted == y).all()
     f1 = [2 * 15 / (15 + 20), 2 * 20 / (25 + 20), 1.0]
     assert found.metrics["test/macro_f1"] == pytest.approx(np.mean(f1))
