@@ -11,6 +11,7 @@ import typer
 
 from experiments.cli_data import data
 from experiments.cli_text import text
+from experiments.fail import fail
 
 if TYPE_CHECKING:
     from experiments.ledger import Store
@@ -44,13 +45,8 @@ def _load(file: Path, store: Path) -> "tuple[Sweep, Store]":
         sweep = load(file, ledger)
         sweep.save(ledger, file)
     except (FileError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
     return sweep, ledger
-
-
-def _fail(line: str, status: int = 2) -> Any:
-    print(line, file=sys.stderr)
-    raise typer.Exit(status)
 
 
 def _state(store: "Store", signature: str) -> str:
@@ -100,18 +96,18 @@ def run(
     from experiments.yamlfile import nearest
 
     if executor not in EXECUTORS:
-        _fail(f"--executor {executor}: {nearest(executor, EXECUTORS)}")
+        fail(f"--executor {executor}: {nearest(executor, EXECUTORS)}")
     names = [name.strip() for name in devices.split(",")]
     if not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
-        _fail(f"--devices {devices}: expected cpu, or cuda:0,cuda:1,...")
+        fail(f"--devices {devices}: expected cpu, or cuda:0,cuda:1,...")
     if executor == "inline" and max(workers or 1, len(names)) > 1:
-        _fail("--executor inline runs one trial at a time on one device: use local for more")
+        fail("--executor inline runs one trial at a time on one device: use local for more")
     sweep, ledger = _load(file, store)
     try:
         with locked(ledger.root / "launch.lock", wait=False):
             _run(sweep, ledger, file, executor, workers or len(names), names, retry_failed, max_trials)
     except Locked as holder:
-        _fail(f"another launch ({holder}) is at work on {store}: wait for it, or use another --store", 1)
+        fail(f"another launch ({holder}) is at work on {store}: wait for it, or use another --store", 1)
 
 
 def _run(
@@ -145,7 +141,7 @@ def _run(
     try:
         read_data(sweep, todo, ledger, print)
     except (ValueError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
 
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
@@ -255,7 +251,7 @@ def _print_table(name: str, store: Path, metric: str, out: Path | None) -> None:
         if "done" not in set(frame["status"]):
             print(f"{name}: no cell is done yet.")
             return
-        _fail(f"no metric '{metric}': {nearest(metric, numbers)}")
+        fail(f"no metric '{metric}': {nearest(metric, numbers)}")
     built = ablation_tables.build(frame, planned, metric=metric)
     print(built.to_markdown())
     if out is not None:

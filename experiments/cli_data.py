@@ -1,18 +1,14 @@
 """`shapelex data`: which data sets there are, and what is in one. Heavy imports stay inside."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from experiments.fail import fail
+
 if TYPE_CHECKING:
     from experiments.data import DataSet
-
-
-def _fail(line: str) -> Any:
-    print(line, file=sys.stderr)
-    raise typer.Exit(2)
 
 
 def data(
@@ -34,19 +30,18 @@ def data(
         return
     from experiments import data as sets
     from experiments.config import RunConfig
-    from experiments.yamlfile import nearest
 
-    family, found, rest = name.partition(":")
-    if not (name in sets.DATASETS or (found and family in sets.FAMILIES)):
-        _fail(
-            f"no data set '{name}': {nearest(name, [*sets.DATASETS, *(f'{f}:NAME' for f in sets.FAMILIES)])}"
-        )
+    family, _, rest = name.partition(":")
     if download and family != "uea":
-        _fail(f"--download fetches uea: sets alone: `shapelex data` says where {name} comes from")
+        fail(f"--download fetches uea: sets alone: `shapelex data` says where {name} comes from")
     try:
-        if download:
+        try:
+            entry = sets.entry(name)
+        except FileNotFoundError:
+            if not download:
+                raise
             sets.archive.download(rest, sets.root())
-        entry = sets.entry(name)
+            entry = sets.entry(name)
         asked: dict[str, Any] = {"name": name, "length": length or (64 if entry.kind == "series" else None)}
         if entry.kind == "recordings":
             asked |= {"window_s": window_s, "overlap_frac": overlap_frac}
@@ -55,7 +50,7 @@ def data(
         sets.check(config)
         raw = entry.read(entry.files(sets.root()), config.data)
     except (OSError, ValueError) as error:
-        _fail(str(error))
+        fail(str(error))
     _describe(entry, raw, config.data, plot)
 
 

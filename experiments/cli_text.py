@@ -3,9 +3,11 @@
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from experiments.fail import fail
 
 if TYPE_CHECKING:
     from experiments.bank_check import Bank, Separation, Similarity
@@ -14,11 +16,6 @@ text = typer.Typer(
     help="Banks of label texts: write one with a language model, check one.", no_args_is_help=True
 )
 PLACEMENT = "a motion sensor on the body"
-
-
-def _fail(line: str, status: int = 2) -> Any:
-    print(line, file=sys.stderr)
-    raise typer.Exit(status)
 
 
 @text.command()
@@ -40,19 +37,19 @@ def make(
     from rich.console import Console
 
     from experiments import captions, data, writer
-    from experiments.data.windows import DataError
     from experiments.llm import Unavailable, open_client
-    from experiments.yamlfile import FileError, nearest
+    from experiments.yamlfile import FileError
 
-    if dataset not in data.DATASETS and dataset.partition(":")[0] not in data.FAMILIES:
-        _fail(f"no data set '{dataset}': {nearest(dataset, data.DATASETS)}")
+    try:
+        entry = data.entry(dataset)
+    except (ValueError, OSError) as error:
+        fail(str(error))
     if source != "label":
-        _fail(f"--source {source}: a language model writes from labels, choose label")
+        fail(f"--source {source}: a language model writes from labels, choose label")
     if out is not None:
         _refuse_existing(out, force)
     console = Console(markup=False, highlight=False, soft_wrap=True)
     try:
-        entry = data.entry(dataset)
         named = writer.meanings(dataset, entry.classes)
         client = open_client(llm, model)
         name = f"{dataset.rpartition(':')[2]}-{_slug(client.name)}"
@@ -60,21 +57,21 @@ def make(
         _refuse_existing(out, force)
         console.print(f"{client.name} writes {out} for {len(named)} classes")
         outcome = writer.make(dataset, named, entry.placement or PLACEMENT, client, out, seed, console.print)
-    except (FileError, OSError, DataError, Unavailable) as error:
-        _fail(f"{error}{_kept(out)}", 1)
+    except (FileError, OSError, Unavailable) as error:
+        fail(f"{error}{_kept(out)}", 1)
     except KeyboardInterrupt:
-        _fail(f"stopped{_kept(out)}", 130)
+        fail(f"stopped{_kept(out)}", 130)
     console.print(f"{outcome.asked} answers asked for, {outcome.rejected} rejected")
     for name, reason in outcome.failed.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
     if outcome.bank is None:
-        _fail(f"no bank written: {len(outcome.failed)} of {len(named)} classes lack texts{_kept(out)}", 1)
+        fail(f"no bank written: {len(outcome.failed)} of {len(named)} classes lack texts{_kept(out)}", 1)
     console.print(f"wrote {out}\nread it through, then: shapelex text check {out}")
 
 
 def _refuse_existing(out: Path, force: bool) -> None:
     if out.exists() and not force:
-        _fail(f"{out} exists: choose another --out, or overwrite it with --force")
+        fail(f"{out} exists: choose another --out, or overwrite it with --force")
 
 
 def _kept(out: Path | None) -> str:
@@ -108,7 +105,7 @@ def check(
     try:
         found = bank_check.examine(path)
     except FileError as error:
-        _fail(str(error))
+        fail(str(error))
     for finding in found.findings:
         print(finding)
     levels = [finding.level for finding in found.findings]

@@ -26,7 +26,8 @@ Known = Literal[
     "usc_had",
     "motion_sense",
 ]
-Family = Annotated[str, Field(pattern=r"^(uea|npz|csv):[A-Za-z0-9][A-Za-z0-9_-]*$")]
+NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"  # what becomes a file's name
+Family = Annotated[str, Field(pattern=f"^(uea|npz|csv):{NAME}$")]
 
 
 class AugmentConfig(Frozen):
@@ -141,6 +142,11 @@ class RunConfig(Frozen):
     def reads_concepts(self) -> bool:
         """Whether training looks at the sub-actions of the windows' labels."""
         return self.baseline == "none" and self.losses.sub_action > 0
+
+    @property
+    def tells_wearers(self) -> bool:
+        """Whether a class's text goes on with who wears what."""
+        return self.text.subject_info and "text.subject_info" not in self.unused()
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":

@@ -5,15 +5,20 @@ L tokens of one text, E width of the encoder.
 
 import hashlib
 import io
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from experiments.data.windows import inside_package
 from experiments.ledger import write_bytes, write_folder
 
+ENCODED = "encoded {} of {} texts"  # how long encodings say how far they are
+SAY_EVERY_S = 1.0
 _MODEL = "model/"
 _READ = (".safetensors", ".json", ".txt", ".model")  # what a Hugging Face folder's encoder is read from
 ENCODERS = {
@@ -83,31 +88,56 @@ class TextCache:
     def path(self, text: str) -> Path:
         return self.folder / f"{_hash(text)}.npy"
 
-    def get(self, texts: list[str]) -> list[np.ndarray]:
+    def get(self, texts: list[str]) -> Iterator[np.ndarray]:
         """Token embeddings of each text, its lines one after the other; lines that nobody asked for before
         are encoded now."""
         lines = dict.fromkeys(line for text in texts for line in text.split("\n"))
         missing = [line for line in lines if not self.path(line).is_file()]
-        for line, tokens in zip(missing, encode(self.encoder, missing) if missing else (), strict=True):
+        said = time.monotonic()
+        for i, tokens in enumerate(encode(self.encoder, missing) if missing else ()):
             buffer = io.BytesIO()
             np.save(buffer, tokens, allow_pickle=False)
-            write_bytes(self.path(line), buffer.getvalue())
-        found = {line: np.load(self.path(line), allow_pickle=False) for line in lines}
-        return [np.concatenate([found[line] for line in text.split("\n")]) for text in texts]
+            write_bytes(self.path(missing[i]), buffer.getvalue())
+            if time.monotonic() - said > SAY_EVERY_S:
+                said = time.monotonic()
+                print(ENCODED.format(i + 1, len(missing)), flush=True)
+        for text in texts:
+            parts = [np.load(self.path(line), allow_pickle=False) for line in text.split("\n")]
+            yield np.concatenate(parts)
 
-    def pack(self, texts: list[str]) -> Embeddings:
-        """What `get` gives, memory-mapped."""
-        folder = self.folder / "packs" / _hash("\0".join(texts))
+    def pack(self, texts: list[str], noise: int | None = None) -> Embeddings:
+        """What `get` gives, memory-mapped; with a seed, noise of the same lengths and norms."""
+        name = _hash("\0".join(texts)) + ("" if noise is None else f"-{noise}")
+        folder = self.folder / "packs" / name
         if not folder.is_dir():
-            tokens = self.get(texts)
 
             def fill(temporary: Path) -> None:
-                np.save(temporary / "tokens.npy", np.concatenate(tokens), allow_pickle=False)
-                first = np.cumsum([0, *(len(t) for t in tokens)])
+                shapes = [tokens.shape for tokens in self.get(texts)]
+                first = np.cumsum([0, *(length for length, _ in shapes)])
                 np.save(temporary / "first.npy", first, allow_pickle=False)
+                whole = (int(first[-1]), shapes[0][1])
+                packed = open_memmap(temporary / "tokens.npy", "w+", np.float32, whole)
+                rng = np.random.default_rng(noise)
+                for i, tokens in enumerate(self.get(texts)):
+                    packed[first[i] : first[i + 1]] = tokens if noise is None else _like(tokens, rng)
 
             write_folder(folder, fill)
         return Embeddings(np.load(folder / "tokens.npy", mmap_mode="r"), np.load(folder / "first.npy"))
+
+
+def _like(tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Noise of the tokens' norms."""
+    noise = rng.standard_normal(tokens.shape, dtype=np.float32)
+    norms = [np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (tokens, noise)]
+    return noise * (norms[0] / norms[1])
+
+
+def encoded(log: Path) -> tuple[int, int] | None:
+    """How many texts, of how many, `TextCache.get` said last in this log; None where it said nothing."""
+    pattern = re.escape(ENCODED).replace(r"\{\}", r"(\d+)")
+    said = log.read_text(errors="replace") if log.is_file() else ""
+    lines = re.findall(f"^{pattern}$", said, re.MULTILINE)
+    return (int(lines[-1][0]), int(lines[-1][1])) if lines else None
 
 
 def _hash(text: str) -> str:

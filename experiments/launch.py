@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from experiments.encoder import encoded
 from experiments.execute import Executor, Job, Task
 from experiments.ledger import SCHEMA, Store, write_json
 from experiments.plan import Sweep
@@ -47,11 +48,16 @@ def read_data(sweep: Sweep, todo: list[str], store: Store, note: Callable[[str],
     where they are not as they should be."""
     from experiments import data
 
+    configs = [sweep.configs[s] for s in todo]
     wanted = {(sweep.configs[s].data, str(sweep.digests[s]["data"])): None for s in todo}
+    unknown = set()
     for config, found in wanted:
         if not data.cached_at(config, found, store.cache).is_dir():
             note(f"reading {config.name}")
-        data.load_split(config, found, store.cache)
+        if not data.load_split(config, found, store.cache).about["people"]:
+            unknown.add(config.name)
+    for name in sorted(unknown & {config.data.name for config in configs if config.tells_wearers}):
+        note(f"text.subject_info: {name} says nothing of its people, so texts gain the placement alone")
 
 
 def code_version() -> str:
@@ -124,7 +130,8 @@ class Launch:
         self.report.note("preparing data and text")
         self.executor.start(Task("prepare", [self.job(signature) for signature in todo]))
         while not (ended := self.executor.poll(POLL_S)):
-            pass
+            if texts := encoded(self.store.trial(todo[0]) / "log.txt"):
+                self.report.progress(*texts, ["encoding texts"])
         if death := ended[0][1]:
             self.report.note(f"preparing failed ({death}); each trial tries for itself")
 

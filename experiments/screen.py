@@ -30,8 +30,7 @@ class Screen:
         )
         self.task = self.live.add_task("starting", total=1)
         self.live.start()
-        self.began: float | None = None
-        self.eta = ""
+        self.began, self.total, self.eta = 0.0, 0.0, ""
         self.trials, self.ended_trials = trials, 0
         self.last_plain = time.monotonic()
 
@@ -40,8 +39,8 @@ class Screen:
 
     def progress(self, done: float, total: float, running: list[str]) -> None:
         now = time.monotonic()
-        if self.began is None:
-            self.began = now
+        if total != self.total:  # other work than before
+            self.began, self.total, self.eta = now, total, ""
         if done:
             self.eta = f"ETA {_duration((now - self.began) * (total - done) / done)}"
         self.live.update(

@@ -95,29 +95,22 @@ def read_text(config: RunConfig, job: Job, loaded: data.Loaded) -> Text:
 def assigned(config: RunConfig, words: Words, loaded: data.Loaded) -> Assignment:
     """Which training window sees which text."""
     train = loaded.split.train
-    told = config.text.subject_info and "text.subject_info" not in config.unused()
     return captions.assign(
         words.per_class,
         config.text,
         loaded.windows.label[train],
         np.random.default_rng(stream(config.seed, "text_control")),
         None if words.said is None else said_of(loaded, train),
-        wearers(loaded, train) if told else None,
+        wearers(loaded, train) if config.tells_wearers else None,
     )
 
 
 def embeddings(config: RunConfig, texts: list[str], cache: TextCache) -> Embeddings:
     """Of the texts, or what `text.control` puts in their place: random is noise of the same lengths and
-    norms, token by token, one draw a text; one_hot is one token that names the class and nothing else."""
+    norms, one draw a text; one_hot is one token that names the class and nothing else."""
     if config.text.control == "one_hot":
         return Embeddings(np.eye(len(texts), dtype=np.float32), np.arange(len(texts) + 1))
-    found = cache.pack(texts)
-    if config.text.control == "random":
-        rng = np.random.default_rng(stream(config.seed, "text_random"))
-        noise = rng.standard_normal(found.tokens.shape, dtype=np.float32)
-        norms = [np.linalg.norm(tokens, axis=1, keepdims=True) for tokens in (found.tokens, noise)]
-        return found._replace(tokens=noise * (norms[0] / norms[1]))
-    return found
+    return cache.pack(texts, stream(config.seed, "text_random") if config.text.control == "random" else None)
 
 
 def said_of(loaded: data.Loaded, rows: np.ndarray) -> Said:

@@ -41,9 +41,9 @@ def prepare(jobs: Iterable[Job]) -> None:
     for job in jobs:
         config, store = RunConfig.model_validate(job.config), Store(Path(job.store))
         text = config.text if config.reads_text or config.reads_concepts else None
-        # By seed, other classes' texts meet what else is said of a window.
-        crossed = text is not None and text.control == "shuffled_classes"
-        needs = (config.data, text, config.seed if crossed else None, *job.digests.values())
+        # By seed, other classes' texts meet what else is said of a window, and noise is drawn.
+        by_seed = text is not None and text.control in ("shuffled_classes", "random")
+        needs = (config.data, text, config.seed if by_seed else None, *job.digests.values())
         if needs not in seen:
             seen.add(needs)
             read_text(config, job, data.load_split(config.data, str(job.digests["data"]), store.cache))

@@ -18,7 +18,7 @@ from analysis import load as analysis
 from experiments import background, track
 from experiments.cli import app
 from experiments.execute import LocalExecutor
-from experiments.launch import Launch, Summary, unfinished
+from experiments.launch import Launch, Summary, read_data, unfinished
 from experiments.ledger import Store
 from experiments.plan import Sweep
 from experiments.screen import Screen
@@ -34,6 +34,18 @@ def test_a_launch_prints_its_trials_its_cost_and_the_table(finished: Finished) -
     rows = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
     assert rows[0] == "row" and rows[2:5] == ["plain", "text", "statistics"]
     assert any(line.startswith("MLflow: shapelex ui") for line in lines[-2:])
+
+
+def test_who_asks_for_people_hears_where_none_is_known(tmp_path: Path) -> None:
+    file, store, said = tmp_path / "x.yaml", Store(tmp_path / "store"), list[str]()
+    file.write_text("set: {model.guidance.attention: one_way}\ngrid: {text.subject_info: [true, false]}\n")
+    sweep = load(file, store)
+    read_data(sweep, list(sweep.configs), store, said.append)
+    line = "basic_motions says nothing of its people, so texts gain the placement alone"
+    assert said == ["reading basic_motions", f"text.subject_info: {line}"]
+    told = [s for s, config in sweep.configs.items() if not config.text.subject_info]
+    read_data(sweep, told, store, said.append)
+    assert len(said) == 2
 
 
 @pytest.mark.parametrize(
@@ -193,6 +205,9 @@ def test_a_sweep_goes_on_where_it_stopped_and_a_failure_waits_to_be_retried(
 def test_the_screen_shows_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     screen, line = Screen(trials=2), "into=[z] [/red] " + 30 * "one line "
     screen.progress(1, 2, ["into=[/z]"])
+    assert screen.eta
+    screen.progress(0, 30, ["other work"])
+    assert not screen.eta
     screen.note(line)
     screen.close()
     assert capsys.readouterr().out == line + "\n"

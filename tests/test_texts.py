@@ -187,5 +187,17 @@ def test_texts_of_a_trial_are_memory_mapped_and_equal_what_was_encoded(store: St
     cache = TextCache(store.cache, "minilm", str(job.digests["encoder"]))
     said = ["one", "two words", "one"]
     packed = embeddings(config, said, cache)
-    assert isinstance(packed.tokens, np.memmap)
+    assert isinstance(packed.tokens, np.memmap) and packed.first.tolist() == [0, 3, 7, 10]
     assert all(np.array_equal(packed.of(i), tokens) for i, tokens in enumerate(cache.get(said)))
+
+
+def test_how_far_encoding_is_can_be_read_off_its_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log.txt"
+    assert encoder.encoded(log) is None
+    with pytest.MonkeyPatch.context() as inner:
+        inner.setattr(encoder, "SAY_EVERY_S", 0)
+        list(TextCache(tmp_path, "minilm", "any").get(["one", "two words\nthree", "one"]))
+    log.write_text("Some library warns of 1 of 2 things\n" + capfd.readouterr().out)
+    assert encoder.encoded(log) == (3, 3)

@@ -1,6 +1,7 @@
 """Data sets by name. Adding one is one file here, a line in DATASETS and its name in `config.Known`."""
 
 import os
+import re
 from collections.abc import Callable
 from functools import cache as remembered
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.config import DataConfig, RunConfig
+from experiments.config import NAME, DataConfig, RunConfig
 from experiments.data import archive, csv_files, npz
 from experiments.data.basic_motions import BASIC_MOTIONS
 from experiments.data.motion_sense import MOTION_SENSE
@@ -23,6 +24,7 @@ from experiments.data.windows import DataError, DataSet, Windows, describe
 from experiments.data.wisdm import WISDM
 from experiments.identity import digest
 from experiments.ledger import read_json, write_folder, write_json
+from experiments.yamlfile import nearest
 
 DATASETS: dict[str, DataSet] = {
     entry.name: entry
@@ -73,9 +75,17 @@ def root() -> Path:
 
 
 def entry(name: str) -> DataSet:
-    """A data set of the registry, or of the family `uea:NAME`; raises FileNotFoundError, DataError."""
-    family, found, rest = name.partition(":")
-    return _of_family(family, rest, root()) if found else DATASETS[name]
+    """A data set of the registry, or of a family, such as `uea:NAME`; raises ValueError for a name that none
+    has, FileNotFoundError, DataError."""
+    if name in DATASETS:
+        return DATASETS[name]
+    family, _, rest = name.partition(":")
+    if family not in FAMILIES:
+        near = nearest(name, [*DATASETS, *(f"{known}:NAME" for known in FAMILIES)])
+        raise ValueError(f"no data set '{name}': {near}")
+    if not re.fullmatch(NAME, rest):
+        raise ValueError(f"no data set '{name}': a name has letters, digits, - and _")
+    return _of_family(family, rest, root())
 
 
 @remembered
