@@ -3,6 +3,7 @@
 W training windows, U distinct texts, Q kinds of window (one a class, one a class and subject, one a window).
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -63,6 +64,11 @@ def class_texts(path: Path, config: TextConfig, classes: tuple[str, ...]) -> lis
 
 def _texts(forms: dict[str, list[str]], form: str) -> list[str]:
     return ["; ".join(forms[form])] if form == "sub_actions" else forms[form]
+
+
+def bare(text: str) -> str:
+    """What two texts that are the same have in common: the words, whatever case and punctuation."""
+    return " ".join(re.findall(r"\w+", text.replace("_", " ").casefold()))
 
 
 class Said(NamedTuple):

@@ -31,12 +31,17 @@ def make(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the answers")] = 0,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=64, help="longest answer; by default 1000 with hf:, 4096 with a server"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite a bank")] = False,
 ) -> None:
     """Write a bank with a language model; the same command goes on after any stop."""
     from rich.console import Console
 
     from experiments import captions, data, writer
+    from experiments.ledger import Locked
     from experiments.llm import Unavailable, open_client
     from experiments.yamlfile import FileError
 
@@ -46,17 +51,22 @@ def make(
         fail(str(error))
     if source != "label":
         fail(f"--source {source}: a language model writes from labels, choose label")
-    if out is not None:
-        _refuse_existing(out, force)
     console = Console(markup=False, highlight=False, soft_wrap=True)
     try:
+        if out is not None:
+            writer.refuse_existing(out, force)  # before a model is loaded
         named = writer.meanings(dataset, entry.classes)
-        client = open_client(llm, model)
+        console.print(f"{len(named)} classes: {', '.join(named.values())}\nopening {llm}")
+        client = open_client(llm, model, max_tokens)
         name = f"{dataset.rpartition(':')[2]}-{_slug(client.name)}"
         out = out or captions.bank_path(dataset, name)
-        _refuse_existing(out, force)
-        console.print(f"{client.name} writes {out} for {len(named)} classes")
-        outcome = writer.make(dataset, named, entry.placement or PLACEMENT, client, out, seed, console.print)
+        console.print(f"{client.name} writes {out}")
+        placement = entry.placement or PLACEMENT
+        outcome = writer.make(dataset, named, placement, client, out, seed, console.print, force)
+    except FileExistsError as error:
+        fail(str(error))
+    except Locked as holder:
+        fail(f"another run ({holder}) writes {out}: wait for it, or choose another --out", 1)
     except (FileError, OSError, Unavailable) as error:
         fail(f"{error}{_kept(out)}", 1)
     except KeyboardInterrupt:
@@ -66,12 +76,11 @@ def make(
         print(f"failed: {name}: {reason}", file=sys.stderr)
     if outcome.bank is None:
         fail(f"no bank written: {len(outcome.failed)} of {len(named)} classes lack texts{_kept(out)}", 1)
-    console.print(f"wrote {out}\nread it through, then: shapelex text check {out}")
-
-
-def _refuse_existing(out: Path, force: bool) -> None:
-    if out.exists() and not force:
-        fail(f"{out} exists: choose another --out, or overwrite it with --force")
+    known = captions.bank_path(dataset, out.stem)
+    use = "a sweep reads it as" if out == known else f"copy it to {known.parent}/ for a sweep to read it as"
+    console.print(
+        f"wrote {out}\nread it through, then: shapelex text check {out}\n{use} text.bank: {out.stem}"
+    )
 
 
 def _kept(out: Path | None) -> str:

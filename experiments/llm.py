@@ -4,27 +4,18 @@ Request and answer: https://platform.openai.com/docs/api-reference/chat/create. 
 OPENAI_API_KEY; it goes into one header of requests to the server that the user named, and nowhere else.
 """
 
-import http.client
 import json
 import os
-import socket
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 TEMPERATURE = 0.7
 MAX_TOKENS = {"hf": 1000, "openai": 4096}  # a class takes about 350; servers may count thinking too
-TIMEOUT_S = 300.0  # of one request, from sending it to the last byte of its answer
-ATTEMPTS = 6
-BACKOFF_S = 1.0  # before the second attempt, twice as long before each further one
-MAX_WAIT_S = 120.0
-MAX_BYTES = 8_000_000
-PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # statuses that a later attempt may not meet
+TIMEOUT_S = 300.0  # between two parts of an answer
+RETRIES = 5
 KEY = "OPENAI_API_KEY"
 
 
@@ -32,28 +23,34 @@ class Unavailable(Exception):
     """The model can't be loaded or its server gives no answer; one line."""
 
 
+class Rejected(Exception):
+    """Why an answer can't be used, where the same question may get a better one; one line."""
+
+
 class Client(Protocol):
-    """A language model. name and settings go into the provenance of what it writes: no key, no folder."""
+    """A language model. name and settings go into the provenance of what it writes: no key, no folder. source
+    tells models of one name apart, and only a digest of it is kept."""
 
     name: str
+    source: str
 
     @property
     def settings(self) -> dict[str, Any]: ...
 
     def ask(self, prompt: str, seed: int) -> str:
-        """The model's answer, whatever it holds; raises Unavailable."""
+        """The model's text, whatever it holds; raises Unavailable, or Rejected where there is none."""
         ...
 
 
-def open_client(llm: str, model: str | None) -> Client:
+def open_client(llm: str, model: str | None, max_tokens: int | None = None) -> Client:
     """The client that `hf:FOLDER_OR_ID` or `openai:BASE_URL` names; raises Unavailable."""
     kind, _, rest = llm.partition(":")
     if kind == "openai" and rest:
-        return OpenAI(rest, model, os.environ.get(KEY, "").strip())
+        return OpenAI(rest, model, os.environ.get(KEY, "").strip(), max_tokens or MAX_TOKENS[kind])
     if kind == "hf" and rest:
         if model is not None:
             raise Unavailable(f"--model belongs to openai:BASE_URL; hf:{rest} already names its model")
-        return Transformers(rest)
+        return Transformers(rest, max_tokens or MAX_TOKENS[kind])
     raise Unavailable(f"--llm {llm!r}: expected hf:FOLDER_OR_ID or openai:BASE_URL")
 
 
@@ -61,7 +58,7 @@ class Transformers:
     """Any causal language model that transformers loads from this machine: a folder, a folder with one .gguf
     file, or an id of the Hugging Face hub that was fetched before. Nothing is downloaded."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, max_tokens: int = MAX_TOKENS["hf"]) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
@@ -80,19 +77,18 @@ class Transformers:
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(place, **source)
             self.model: Any = AutoModelForCausalLM.from_pretrained(place, dtype="auto", **source).eval()
-        except ImportError as error:
-            raise Unavailable(
-                f"hf:{where}: {_line(error)[:200]}; the extra llm has what .gguf files need"
-            ) from error
-        except (OSError, ValueError, KeyError) as error:
-            problem = (
-                f"{_line(error)[:200]}" if folder.is_dir() else f"not here; fetch it: hf download {where}"
-            )
-            raise Unavailable(f"hf:{where} can't be loaded: {problem}") from error
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+            self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        except Exception as error:  # transformers, safetensors, gguf and CUDA have each their own
+            hint = ""
+            if isinstance(error, ImportError):
+                hint = "; the extra llm has what .gguf files need"
+            elif isinstance(error, OSError) and not folder.is_dir():
+                hint = f"; no such folder, and not fetched yet (hf download {where})"
+            raise Unavailable(f"hf:{where} can't be loaded: {_line(error)[:200]}{hint}") from error
         self.name = gguf[0].stem if gguf else folder.resolve().name if folder.is_dir() else where
         revision = getattr(self.model.config, "_commit_hash", None)
-        self.settings: dict[str, Any] = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS["hf"]}
+        self.source = str(folder.resolve()) if folder.is_dir() else f"{where}@{revision}"
+        self.settings: dict[str, Any] = {"temperature": TEMPERATURE, "max_tokens": max_tokens}
         self.settings |= {"revision": revision} if revision else {}
 
     def ask(self, prompt: str, seed: int) -> str:
@@ -110,42 +106,52 @@ class Transformers:
             raise Unavailable(f"{self.name} reads {context} tokens, the question has {start}")
         with torch.random.fork_rng(), torch.inference_mode():  # generate draws from the global stream only
             torch.manual_seed(seed)
-            out = self.model.generate(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                do_sample=True,
-                temperature=TEMPERATURE,
-                max_new_tokens=min(MAX_TOKENS["hf"], context - start),
-                pad_token_id=self.tokenizer.pad_token_id or self.tokenizer.eos_token_id,
-            )
+            try:
+                out = self.model.generate(
+                    input_ids=inputs["input_ids"],
+                    attention_mask=inputs["attention_mask"],
+                    do_sample=True,
+                    temperature=TEMPERATURE,
+                    max_new_tokens=min(self.settings["max_tokens"], context - start),
+                    pad_token_id=self.tokenizer.pad_token_id or self.tokenizer.eos_token_id,
+                )
+            except RuntimeError as error:  # out of memory, say
+                raise Unavailable(f"{self.name} failed: {_line(error)[:200]}") from error
         return str(self.tokenizer.decode(out[0, start:], skip_special_tokens=True))
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """urllib would carry the key along to wherever a server points."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
 
 
 class OpenAI:
     """A server with POST {base_url}/chat/completions and, if no model is named, GET {base_url}/models.
 
-    What passes (time-outs, broken connections, statuses of `PASSING`, bodies that are no chat completion) is
-    tried again, after Retry-After or a wait that doubles. A setting that the server refuses is left out.
+    OpenAI's own client tries again what passes (time-outs, broken connections, statuses 408, 409, 429 and of
+    500 and above), after Retry-After or a wait that doubles. No redirect is followed, and no proxy reads
+    along. A setting that the server refuses is left out.
     """
 
     def __init__(
-        self, base_url: str, model: str | None, key: str, timeout_s: float = TIMEOUT_S,
-        sleep: Callable[[float], None] = time.sleep,
+        self, base_url: str, model: str | None, key: str, max_tokens: int = MAX_TOKENS["openai"],
+        timeout_s: float = TIMEOUT_S,
     ) -> None:  # fmt: skip
-        self.base, self.key, self.timeout_s, self.sleep = _checked(base_url), key, timeout_s, sleep
+        import openai
+
+        self.base = self.source = _checked(base_url)
+        self.key = key
         if not (key.isascii() and key.isprintable()):
             raise Unavailable(f"{KEY} holds characters that no HTTP header can carry")
-        self.opener = urllib.request.build_opener(_NoRedirect)
+        # A proxy tunnels https; of http it would read the key, and it need not reach this machine's servers.
+        http = openai.DefaultHttpxClient(follow_redirects=False, trust_env=self.base.startswith("https:"))
+        self.timeout_s = timeout_s
+        self.headers: Any = {} if key else {"Authorization": openai.omit}
+        self.client = openai.OpenAI(
+            base_url=self.base,
+            api_key=key or "none",
+            timeout=timeout_s,
+            max_retries=RETRIES,
+            http_client=http,
+        )
         self.optional: dict[str, Any] = {
             "temperature": TEMPERATURE,
-            "max_tokens": MAX_TOKENS["openai"],
+            "max_tokens": max_tokens,
             "response_format": {"type": "json_object"},
             "seed": True,
         }
@@ -157,17 +163,12 @@ class OpenAI:
         return {"server": self.base, **known} | ({} if "seed" in self.optional else {"seed": "not taken"})
 
     def ask(self, prompt: str, seed: int) -> str:
-        def content(answer: Any) -> str:
-            text = answer["choices"][0]["message"]["content"]
-            if not isinstance(text, str):
-                raise TypeError("content is no text")
-            return text
-
-        body = {"model": self.name, "messages": [{"role": "user", "content": prompt}]}
+        create: Any = self.client.chat.completions.with_raw_response.create
+        asked = {"model": self.name, "messages": [{"role": "user", "content": prompt}]}
         while True:
             extra = self.optional | ({"seed": seed} if "seed" in self.optional else {})
             try:
-                return self._clean(self._request("chat/completions", body | extra, content))
+                return self._text(self._json(partial(create, **asked, **extra)))
             except _Refused as refused:
                 named = [name for name in self.optional if name in refused.answer]
                 left_out = named or [name for name in ("response_format",) if name in self.optional]
@@ -175,58 +176,58 @@ class OpenAI:
                     raise Unavailable(str(refused)) from refused
                 self.optional = {k: v for k, v in self.optional.items() if k not in left_out}
 
+    def _text(self, answer: Any) -> str:
+        try:
+            choice = answer["choices"][0]
+            text, ended = choice["message"]["content"], str(choice.get("finish_reason"))
+            refusal = choice["message"].get("refusal")
+        except (LookupError, TypeError, AttributeError):
+            start = self._clean(json.dumps(answer))[:120]
+            raise Rejected(f"the server's answer is no chat completion: {start}") from None
+        if ended == "length":
+            raise Rejected(f"cut off at {self.optional.get('max_tokens')} tokens: --max-tokens allows more")
+        if not isinstance(text, str):
+            raise Rejected(self._clean(_line(f"{refusal or 'no text'}, finish_reason {ended}"))[:200])
+        return self._clean(text)
+
     def _only_model(self) -> str:
         try:
-            names = self._request("models", None, lambda answer: [str(m["id"]) for m in answer["data"]])
-        except _Refused as refused:
-            raise Unavailable(str(refused)) from refused
+            answer = self._json(self.client.models.with_raw_response.list)
+            names = [str(model["id"]) for model in answer["data"]]
+        except (LookupError, TypeError, Rejected, _Refused):
+            raise Unavailable(f"{self.base}/models lists no models: name one with --model") from None
         if len(names) != 1:
-            listed = ", ".join(map(repr, names[:12])) or "none"
+            listed = self._clean(", ".join(map(repr, names[:12]))) or "none"
             raise Unavailable(f"{self.base} has {len(names)} models, choose with --model: {listed}")
         return self._clean(names[0])
 
-    def _request(self, verb: str, body: Any, read: Callable[[Any], Any]) -> Any:
-        """What `read` finds in the answer's JSON; raises Unavailable, or _Refused for status 400 or 422."""
-        problem, wait_s = "", BACKOFF_S
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                self.sleep(min(wait_s, MAX_WAIT_S))
-            wait_s = BACKOFF_S * 2**attempt
-            try:
-                return read(json.loads(self._send(verb, body)))
-            except urllib.error.HTTPError as error:
-                problem, asked_s = self._explain(error), _retry_after_s(error.headers.get("Retry-After"))
-                if error.code not in PASSING:
-                    raise Unavailable(problem) from None
-                if asked_s is not None and asked_s > MAX_WAIT_S:
-                    raise Unavailable(f"{problem}; it asks to wait {asked_s:.0f} s") from None
-                wait_s = wait_s if asked_s is None else asked_s
-            except (OSError, http.client.HTTPException) as error:
-                reason = getattr(error, "reason", error)
-                slow = isinstance(reason, TimeoutError | socket.timeout)
-                problem = f"no answer within {self.timeout_s:g} s" if slow else _line(reason)
-            except (ValueError, LookupError, TypeError, RecursionError):
-                problem = "its answer has not the form of the OpenAI interface"
-        raise Unavailable(f"{self.base}/{verb}: {self._clean(problem)} ({ATTEMPTS} attempts)")
+    def _json(self, request: Callable[..., Any]) -> Any:
+        """The answer's JSON; raises Unavailable, _Refused for status 400 or 422, Rejected for no JSON."""
+        import openai
 
-    def _send(self, verb: str, body: Any) -> bytes:
-        headers = {"Content-Type": "application/json", "User-Agent": "shapelex"}
-        headers |= {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.base}/{verb}", data, headers)
-        deadline = time.monotonic() + self.timeout_s
-        with self.opener.open(request, timeout=self.timeout_s) as response:
-            return _body(response, deadline)
-
-    def _explain(self, error: urllib.error.HTTPError) -> str:
         try:
-            answer = self._clean(_body(error, time.monotonic() + self.timeout_s).decode("utf-8", "replace"))
-        except (OSError, http.client.HTTPException):
-            answer = ""
-        line = f"{self.base}: HTTP {error.code} {_line(answer)[:200]!r}"
-        if error.code in (400, 422):
-            raise _Refused(line, answer)
-        return line + (f"; is {KEY} set and right?" if error.code in (401, 403) else "")
+            response = request(extra_headers=self.headers)
+        except openai.APIStatusError as error:
+            answer, status = self._clean(error.response.text), error.status_code
+            line = f"{error.request.url}: HTTP {status} {' '.join(answer.split())[:200]!r}"
+            if status in (400, 422):
+                raise _Refused(line, answer) from None
+            hints = {401: f"is {KEY} set and right?", 403: f"is {KEY} set and right?",
+                     404: "does the base URL end in /v1, and is --model right?"}  # fmt: skip
+            if wait_s := error.response.headers.get("Retry-After"):
+                hints[status] = f"it asks to wait {wait_s} s"
+            if 300 <= status < 400:
+                hints[status] = f"it points to {error.response.headers.get('Location')}"
+            raise Unavailable(line + (f"; {hints[status]}" if status in hints else "")) from None
+        except openai.APIConnectionError as error:
+            slow = isinstance(error, openai.APITimeoutError)
+            problem = f"no answer within {self.timeout_s:g} s" if slow else _line(error.__cause__ or error)
+            raise Unavailable(f"{self.base}: {self._clean(problem)[:200]} ({RETRIES + 1} attempts)") from None
+        try:
+            return json.loads(response.content)
+        except (ValueError, RecursionError):
+            start = " ".join(self._clean(response.text).split())[:120]
+            raise Rejected(f"the server's answer is no JSON: {start!r}") from None
 
     def _clean(self, text: str) -> str:
         """Without the key, should a server send it back."""
@@ -239,45 +240,18 @@ class _Refused(Exception):
         self.answer = answer
 
 
-def _body(response: Any, deadline: float) -> bytes:
-    """All that was announced, by `deadline`: the socket's own time-out starts anew with each byte."""
-    body = bytearray()
-    while part := response.read1(65536):
-        body += part
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        if len(body) > MAX_BYTES:
-            raise OSError(f"an answer of over {MAX_BYTES:,} bytes")
-    if len(body) < int(response.headers.get("Content-Length", 0)):
-        raise http.client.IncompleteRead(b"")
-    return bytes(body)
-
-
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
     except ValueError:
         good = False
-    if not good or not url.isprintable() or " " in url:
+    if not good or not url.isprintable() or not url.isascii() or " " in url or ".." in url:
         raise Unavailable("openai: needs the base URL of a server, https://HOST/v1 say")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise Unavailable(f"openai: takes no password and no query in its URL; a key goes into {KEY}")
     return url.rstrip("/")
 
 
-def _retry_after_s(value: str | None) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, 10.2.3): a number or a date; None where there is neither."""
-    if value is None:
-        return None
-    try:
-        if value.isdecimal():
-            return float(value)
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
-
-
 def _line(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text or type(value).__name__
+    return " ".join(str(value).split()) or type(value).__name__

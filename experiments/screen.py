@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 PLAIN_EVERY_S = 30.0
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
@@ -42,7 +42,7 @@ class Screen:
         if total != self.total:  # other work than before
             self.began, self.total, self.eta = now, total, ""
         if done:
-            self.eta = f"ETA {_duration((now - self.began) * (total - done) / done)}"
+            self.eta = f"ETA {duration((now - self.began) * (total - done) / done)}"
         self.live.update(
             self.task, completed=done, total=total, description=f"{self.eta}  {' '.join(running)}"
         )

@@ -2,24 +2,31 @@
 
 Every answer, accepted or rejected, goes to `<bank>.partial.jsonl` at once, under the digest of what was asked
 of whom, so that a run after a break asks only for what is missing and never with a seed that failed before.
+One run at a time writes a bank.
 """
 
 import datetime
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from experiments import captions, yamlfile
+from experiments import captions, data, yamlfile
+from experiments.captions import bare
 from experiments.identity import digest
-from experiments.ledger import write_bytes
-from experiments.llm import Client
+from experiments.ledger import locked, write_bytes
+from experiments.llm import Client, Rejected
+from experiments.screen import duration
 
 ATTEMPTS = 5  # answers asked for a class in one run
+OBJECTS = 20  # so many braces of an answer are tried as the start of its object
 PROMPT = """\
 You describe human movements for a data set of wearable sensors. A person wears {placement} while performing \
 one of these activities: {all}.
@@ -66,10 +73,6 @@ class Answer(BaseModel):
         return [self.keyword, *self.sentence, *self.affirmative, *self.negative, *self.sub_actions]
 
 
-class Rejected(Exception):
-    """Why an answer can't be used; one line."""
-
-
 class Outcome(NamedTuple):
     """bank: the file that was written, None while a class lacks its texts. failed: {class: reason}."""
 
@@ -80,10 +83,10 @@ class Outcome(NamedTuple):
 
 
 def meanings(dataset: str, classes: tuple[str, ...]) -> dict[str, str]:
-    """{class: its name in words}: the keyword of the data set's own bank, which knows what PEN stands for,
-    else the label itself."""
+    """{class: its name in words}: the keyword of the bank that comes with the data set, which knows what PEN
+    stands for, else the label itself."""
     path = captions.bank_path(dataset)
-    if not path.is_file():
+    if dataset not in data.DATASETS or not path.is_file():
         return {name: name.replace("_", " ") for name in classes}
     bank = captions.read_bank(path, classes)
     return {name: bank[name]["keyword"][0] for name in classes}
@@ -97,21 +100,21 @@ def prompt(name: str, named: Mapping[str, str], placement: str) -> str:
 def parse(text: str, taken: Mapping[str, str]) -> Answer:
     """The answer in a model's text; raises Rejected. taken: {bare text: whose it is already}.
 
-    What a chat model puts around the object (thoughts, a fence, a farewell) is passed over.
+    What a chat model puts around the object (thoughts, a fence, a preamble, a farewell) is passed over.
     """
-    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
-    start = text.find("{")
-    if start < 0:
-        raise Rejected("no JSON object in the answer")
-    try:
-        found, _ = json.JSONDecoder(object_pairs_hook=_once).raw_decode(text, start)
-        answer = Answer.model_validate(found)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])[:60]
-        raise Rejected(f"{where!a}: {first['msg']} ({error.error_count()} faults)") from None
-    except (ValueError, RecursionError) as error:
-        raise Rejected(f"not JSON: {' '.join(str(error).split())[:120]}") from None
+    text = text.rpartition("</think>")[2]  # some servers cut the opening mark off
+    if "<think>" in text:
+        raise Rejected("cut off in its thoughts: --max-tokens allows more")
+    faults = []
+    for start in islice(re.finditer("{", text), OBJECTS):
+        try:
+            answer = _answer(text, start.start())
+        except Rejected as fault:
+            faults.append(fault)
+        else:
+            break
+    else:
+        raise faults[0] if faults else Rejected("no JSON object in the answer")
     seen = dict(taken)
     for one in answer.texts():
         if bare(one) in seen:
@@ -120,92 +123,141 @@ def parse(text: str, taken: Mapping[str, str]) -> Answer:
     return answer
 
 
+def _answer(text: str, start: int) -> Answer:
+    try:
+        found, _ = json.JSONDecoder(object_pairs_hook=_once).raw_decode(text, start)
+        return Answer.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])[:60]
+        raise Rejected(f"{where!a}: {first['msg']} ({error.error_count()} faults)") from None
+    except (ValueError, RecursionError) as error:
+        raise Rejected(f"not JSON: {' '.join(str(error).split())[:120]}") from None
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
         raise ValueError("a key is given twice")
     return dict(pairs)
 
 
-def bare(text: str) -> str:
-    """What two texts that are the same have in common: the words, whatever case and punctuation."""
-    return " ".join(re.findall(r"\w+", text.casefold()))
-
-
 def partial_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial.jsonl")
 
 
+def refuse_existing(out: Path, force: bool) -> None:
+    """Raises FileExistsError."""
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} exists: choose another --out, or overwrite it with --force")
+
+
+@contextmanager
+def _writing(out: Path, force: bool) -> Iterator[None]:
+    lock = out.with_name(f".{out.name}.lock")
+    with locked(lock, wait=False):
+        try:
+            refuse_existing(out, force)
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def make(
     dataset: str, named: Mapping[str, str], placement: str, client: Client, out: Path, seed: int,
-    report: Callable[[str], None],
+    report: Callable[[str], None], force: bool = False,
 ) -> Outcome:  # fmt: skip
     """Ask for every class that has no texts yet and, once all have, write the bank to `out`. report gets a
     line of progress.
 
     A class whose answers were all rejected is a failure of its own: the others are asked all the same.
-    Raises llm.Unavailable where the client can't answer; what was answered is kept.
+    Raises Unavailable where the client can't answer, and what was answered is kept; before anything is asked,
+    Locked where another run writes `out`, and FileExistsError.
     """
-    kept, failed, asked, rejected = _Kept(partial_path(out)), {}, 0, 0
-    accepted: dict[str, dict[str, Any]] = {}
-    taken: dict[str, str] = {}
-    for name in named:
-        question = prompt(name, named, placement)
-        key = digest([question, client.name, seed])
-        before = kept.rows(key)
-        row = next((row for row in before if _holds(row, taken)), None)
-        if row is not None:
-            report(f"{name}: kept from before")
-        tried, reason = len(before), ""
-        for attempt in range(tried, tried + (0 if row else ATTEMPTS)):
-            derived = int(digest([seed, name, attempt])[:7], 16)
-            text, today = client.ask(question, derived), datetime.date.today().isoformat()
-            asked += 1
-            entry = {"key": key, "class": name, "seed": derived, "date": today, "settings": client.settings}
-            try:
-                entry["answer"] = parse(text, taken).model_dump()
-            except Rejected as fault:
-                rejected, reason = rejected + 1, str(fault)
-                kept.add(entry | {"rejected": reason, "text": text[:4000]})
-                report(f"{name}: answer {attempt + 1} rejected: {reason}")
+    with _writing(out, force):
+        kept, failed = _Kept(partial_path(out)), {}
+        accepted: dict[str, dict[str, Any]] = {}
+        taken: dict[str, str] = {}
+        keys, seconds = set(), list[float]()
+        for number, name in enumerate(named, 1):
+            place, question = f"{number}/{len(named)} {name}", prompt(name, named, placement)
+            key = digest([question, client.name, client.source, seed])
+            keys.add(key)
+            row = next((row for row in kept.rows(key) if _holds(row, taken)), None)
+            if row is not None:
+                report(f"{place}: kept from before")
             else:
-                row = entry
-                kept.add(row)
-                report(f"{name}: answered")
-                break
-        if row is None:
-            failed[name] = f"{ATTEMPTS} answers rejected, the last: {reason}"
-            continue
-        accepted[name] = row | {"before": sum("rejected" in other for other in kept.rows(key))}
-        taken |= {bare(one): f"a text of {name} too" for one in Answer(**row["answer"]).texts()}
-    if failed:
-        return Outcome(None, failed, asked, rejected)
-    yamlfile.dump(out, _bank(dataset, named, placement, client.name, seed, accepted))
-    kept.path.unlink(missing_ok=True)
-    return Outcome(out, {}, asked, rejected)
+                report(f"{place}: asking")
+                began = time.monotonic()
+                row = _ask(client, question, seed, {"key": key, "class": name}, taken, kept, report)
+                seconds.append(time.monotonic() - began)
+                left = (len(named) - number) * sum(seconds) / len(seconds)
+                ended = "no usable answer" if row is None else "answered"
+                report(f"{place}: {ended} in {duration(seconds[-1])}, {duration(left)} to go")
+            if row is None:
+                failed[name] = f"{ATTEMPTS} answers rejected, the last: {kept.added[-1]['rejected']}"
+                continue
+            accepted[name] = row | {"before": sum("rejected" in other for other in kept.rows(key))}
+            taken |= {bare(one): f"a text of {name} too" for one in Answer(**row["answer"]).texts()}
+        counts = len(kept.added), sum("rejected" in row for row in kept.added)
+        if failed:
+            return Outcome(None, failed, *counts)
+        yamlfile.dump(out, _bank(dataset, named, placement, client.name, seed, accepted))
+        kept.drop(keys)
+        return Outcome(out, {}, *counts)
+
+
+def _ask(
+    client: Client, question: str, seed: int, asked: dict[str, Any], taken: Mapping[str, str], kept: "_Kept",
+    report: Callable[[str], None],
+) -> dict[str, Any] | None:  # fmt: skip
+    """The row of the first answer that can be used, None after ATTEMPTS; all are kept."""
+    tried = len(kept.rows(asked["key"]))
+    for attempt in range(tried, tried + ATTEMPTS):
+        row, text = asked | {"seed": int(digest([seed, asked["class"], attempt])[:7], 16)}, ""
+        try:
+            text = client.ask(question, row["seed"])
+            row["answer"] = parse(text, taken).model_dump()
+        except Rejected as fault:
+            row |= {"rejected": str(fault), "text": text[:4000]}
+        row |= {"date": datetime.date.today().isoformat(), "settings": client.settings}
+        kept.add(row)
+        if "answer" in row:
+            return row
+        report(f"answer {attempt + 1} rejected: {row['rejected']}")
+    return None
 
 
 class _Kept:
-    """The rows of the partial file; a row that isn't whole or was changed by hand to no answer is dropped."""
+    """The rows of the partial file, and those of them that this run added; a row that isn't whole or was
+    changed by hand to no answer is dropped."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.all = path, []
+        self.path, self.all, self.added = path, list[dict[str, Any]](), list[dict[str, Any]]()
         lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
         for line in lines:
-            try:
+            with suppress(ValueError, LookupError, TypeError, RecursionError):
                 row = json.loads(line)
+                [row[name] for name in ("key", "class", "seed", "date", "settings")]
                 if "rejected" not in row:
                     Answer.model_validate(row["answer"])
-                    [row[name] for name in ("key", "class", "seed", "date", "settings")]
                 self.all.append(row)
-            except (ValueError, LookupError, TypeError):
-                continue
 
     def rows(self, key: str) -> list[dict[str, Any]]:
-        return [row for row in self.all if row.get("key") == key]
+        return [row for row in self.all if row["key"] == key]
 
     def add(self, row: dict[str, Any]) -> None:
-        self.all.append(row)
-        write_bytes(self.path, "".join(json.dumps(row) + "\n" for row in self.all).encode())
+        self.added.append(row)
+        self._write([*self.all, row])
+
+    def drop(self, keys: set[str]) -> None:
+        self._write([row for row in self.all if row["key"] not in keys])
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        self.all = rows
+        if rows:
+            write_bytes(self.path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        else:
+            self.path.unlink(missing_ok=True)
 
 
 def _holds(row: dict[str, Any], taken: Mapping[str, str]) -> bool:

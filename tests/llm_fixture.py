@@ -24,8 +24,9 @@ def right(prompt: str) -> str:
     return json.dumps(forms | {"keyword": forms["keyword"][0]})
 
 
-def completion(content: Any) -> dict[str, Any]:
-    return {"object": "chat.completion", "choices": [{"message": {"role": "assistant", "content": content}}]}
+def completion(content: Any, finish_reason: str | None = None, **beside: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": content, **beside}
+    return {"object": "chat.completion", "choices": [{"message": message, "finish_reason": finish_reason}]}
 
 
 class Server(ThreadingHTTPServer):
@@ -55,12 +56,19 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.path, dict(self.headers), None))
+        self.server.asked.append(
+            (self.path, {name.title(): value for name, value in self.headers.items()}, None)
+        )
+        if self.path.endswith("/html/models"):
+            self.send(200, "<html>")
+            return
         self.send(200, {"object": "list", "data": [{"id": name} for name in self.server.models]})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, dict(self.headers), body))
+        self.server.asked.append(
+            (self.path, {name.title(): value for name, value in self.headers.items()}, body)
+        )
         fault = self.server.faults.pop(0) if self.server.faults else None
         prompt = body["messages"][0]["content"]
         if fault is None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,18 +23,23 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def client(server: Server, waits: list[float] | None = None, key: str = KEY) -> llm.OpenAI:
-    sleep = (lambda _: None) if waits is None else waits.append
-    return llm.OpenAI(server.url, "writer", key, timeout_s=0.4, sleep=sleep)
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that OpenAI's client would have slept before it tried again."""
+    found: list[float] = []
+    monkeypatch.setattr("openai._base_client.time", SimpleNamespace(sleep=found.append, time=time.time))
+    return found
 
 
-def answered(server: Server, fault: Any) -> list[float]:
-    """Seconds waited before the right answer came, after that fault."""
-    waits: list[float] = []
+def client(server: Server, key: str = KEY) -> llm.OpenAI:
+    return llm.OpenAI(server.url, "writer", key, timeout_s=0.4)
+
+
+def answered(server: Server, fault: Any) -> None:
+    """Ask until the right answer came, after that fault."""
     server.faults.append(fault)
-    text = client(server, waits).ask(PROMPT, 7)
+    text = client(server).ask(PROMPT, 7)
     assert json.loads(text)["keyword"] == "walking" and len(server.questions) == 2
-    return waits
 
 
 @pytest.mark.parametrize(
@@ -41,54 +47,74 @@ def answered(server: Server, fault: Any) -> list[float]:
     [
         "hangs",
         "hangs up",
-        "drips",
         "breaks off",
         "breaks off a chunk",
-        (200, "<html>busy</html>"),
-        (200, ""),
-        (200, {"choices": []}),
-        (200, [1]),
-        (200, "[" * 100_000),
-        (200, completion(None)),
-        (200, completion([{"type": "text"}])),
         (500, "oops"),
         (503, {"error": {"message": "loading"}}),
         (429, "slow down"),
     ],
     ids=lambda fault: str(fault)[:30],
 )
-def test_what_passes_is_asked_again_after_a_second(server: Server, fault: Any) -> None:
+def test_what_passes_is_asked_again_after_a_wait(server: Server, waits: list[float], fault: Any) -> None:
     began = time.monotonic()
-    assert answered(server, fault) == [1.0]
-    assert time.monotonic() - began < 2
+    answered(server, fault)
+    assert len(waits) == 1 and 0.3 < waits[0] <= 1
+    assert time.monotonic() - began < 3
+
+
+NONSENSE = [
+    ("drips", "is no JSON: ''"),
+    ((200, "<html>busy</html>"), "is no JSON: '<html>busy</html>'"),
+    ((200, ""), "is no JSON: ''"),
+    ((200, "[" * 100_000), "is no JSON"),
+    ((200, {"choices": []}), 'is no chat completion: {"choices": []}'),
+    ((200, [1]), "is no chat completion: [1]"),
+    ((200, {"error": {"message": f"no credit for {KEY}"}}), '"no credit for ***"'),
+    ((200, completion(None)), "no text, finish_reason None"),
+    ((200, completion([{"type": "text"}])), "no text, finish_reason None"),
+    ((200, completion("{", "length")), "cut off at 4096 tokens: --max-tokens allows more"),
+    (
+        (200, completion(None, finish_reason="content_filter", refusal="I won't.")),
+        "I won't., finish_reason content_filter",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fault", "reason"), NONSENSE, ids=[reason[:40] for _, reason in NONSENSE])
+def test_an_answer_without_a_text_is_said_and_not_asked_for_again(
+    server: Server, waits: list[float], fault: Any, reason: str
+) -> None:
+    server.faults.append(fault)
+    with pytest.raises(llm.Rejected) as caught:
+        client(server).ask(PROMPT, 7)
+    said = str(caught.value)
+    assert reason in said and KEY not in said and len(said) < 200 and said.isprintable()
+    assert waits == [] and len(server.questions) == 1
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_waited_for_as_seconds_and_as_a_date(server: Server, status: int) -> None:
-    assert answered(server, (status, "", {"Retry-After": "17"})) == [17.0]
-    server.asked.clear()
-    soon = formatdate(time.time() + 30, usegmt=True)
-    assert answered(server, (status, "", {"Retry-After": soon}))[0] == pytest.approx(29, abs=2)
-    server.asked.clear()
-    assert answered(server, (status, "", {"Retry-After": "soon"})) == [1.0]
-    server.asked.clear()
-    past = formatdate(time.time() - 30, usegmt=True)
-    assert answered(server, (status, "", {"Retry-After": past})) == [0.0]
+def test_retry_after_is_waited_for_as_seconds_and_as_a_date(
+    server: Server, waits: list[float], status: int
+) -> None:
+    for asked in ("17", formatdate(time.time() + 30, usegmt=True), "soon", formatdate(time.time() - 30)):
+        server.asked.clear()
+        answered(server, (status, "", {"Retry-After": asked}))
+    assert waits[:2] == [17, pytest.approx(29, abs=2)]
+    assert all(0.3 < wait <= 1 for wait in waits[2:]) and len(waits) == 4
 
 
-def test_waits_double_and_end_after_six_attempts(server: Server) -> None:
-    waits: list[float] = []
+def test_waits_grow_and_end_after_six_attempts(server: Server, waits: list[float]) -> None:
     server.faults += [(500, "oops")] * 9
-    with pytest.raises(llm.Unavailable, match=r"HTTP 500 'oops' \(6 attempts\)"):
-        client(server, waits).ask(PROMPT, 7)
-    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0] and len(server.questions) == 6
-
-
-def test_a_server_that_asks_for_an_hour_is_not_waited_for(server: Server) -> None:
-    server.faults.append((429, "quota", {"Retry-After": "3600"}))
-    with pytest.raises(llm.Unavailable, match="it asks to wait 3600 s"):
+    with pytest.raises(llm.Unavailable, match=r"/v1/chat/completions: HTTP 500 'oops'$"):
         client(server).ask(PROMPT, 7)
-    assert len(server.questions) == 1
+    assert len(server.questions) == 6 and len(waits) == 5 and waits[4] > 4 * waits[0]
+
+
+def test_a_server_that_asks_for_an_hour_is_not_waited_for(server: Server, waits: list[float]) -> None:
+    server.faults.append((429, "quota", {"Retry-After": "3600"}))
+    with pytest.raises(llm.Unavailable, match="HTTP 429 'quota'; it asks to wait 3600 s"):
+        client(server).ask(PROMPT, 7)
+    assert len(server.questions) == 1 and waits == []
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
@@ -132,23 +158,43 @@ def test_a_redirect_is_not_followed_so_the_key_stays(server: Server) -> None:
     with serving() as other:
         for status in (301, 302, 307, 308):
             server.faults.append((status, "", {"Location": f"{other.url}/chat/completions"}))
-            with pytest.raises(llm.Unavailable, match=f"HTTP {status}"):
+            with pytest.raises(llm.Unavailable, match=f"HTTP {status} ''; it points to {other.url}"):
                 client(server).ask(PROMPT, 7)
         assert other.asked == []
 
 
 def test_a_server_with_one_model_needs_no_name_and_one_with_more_lists_them(server: Server) -> None:
     assert llm.OpenAI(server.url, None, KEY).name == "tiny/writer-1"
-    server.models = ["a", "b"]
-    with pytest.raises(llm.Unavailable, match="has 2 models, choose with --model: 'a', 'b'"):
+    server.models = ["a", f"b {KEY}"]
+    with pytest.raises(llm.Unavailable, match=r"has 2 models, choose with --model: 'a', 'b \*\*\*'"):
         llm.OpenAI(server.url, None, KEY)
+    with pytest.raises(llm.Unavailable, match="/models lists no models: name one with --model"):
+        llm.OpenAI(f"{server.url}/html", None, KEY)
+
+
+def test_no_proxy_sees_a_request_to_a_server_without_tls(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        assert client(server).ask(PROMPT, 7)
+        assert proxy.asked == [] and len(server.questions) == 1
 
 
 def test_nobody_at_home_is_named() -> None:
     with serving() as server:
         url = server.url
     with pytest.raises(llm.Unavailable, match=r"Connection refused \(6 attempts\)"):
-        llm.OpenAI(url, "m", KEY, sleep=lambda _: None).ask(PROMPT, 7)
+        llm.OpenAI(url, "m", KEY).ask(PROMPT, 7)
+
+
+def test_a_server_that_never_answers_is_left_after_six_times_its_time(server: Server) -> None:
+    server.faults += ["hangs"] * 6
+    with pytest.raises(llm.Unavailable, match=r"no answer within 0.4 s \(6 attempts\)"):
+        client(server).ask(PROMPT, 7)
 
 
 @pytest.mark.parametrize(
@@ -161,9 +207,11 @@ def test_nobody_at_home_is_named() -> None:
         ("openai:http://", "needs the base URL"),
         ("openai:http://host:port/v1", "needs the base URL"),
         ("openai:http://host/v1\r\nX: y", "needs the base URL"),
+        ("openai:http://hóst/v1", "needs the base URL"),
+        ("openai:http://a..b/v1", "needs the base URL"),
         (f"openai:https://me:{KEY}@host/v1", "takes no password"),
         (f"openai:https://host/v1?key={KEY}", "takes no password and no query"),
-        ("hf:nobody/nothing-here", "not here; fetch it: hf download nobody/nothing-here"),
+        ("hf:nobody/nothing-here", r"not fetched yet \(hf download nobody/nothing-here\)"),
     ],
 )
 def test_a_model_that_can_not_be_opened_is_one_line_without_the_key(spec: str, message: str) -> None:

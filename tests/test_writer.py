@@ -1,7 +1,10 @@
 """Banks written by a model: what is rejected, what is kept, and the verb itself against a real server."""
 
+import datetime
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_fixture import CLASSES, DATASET, TEXTS, Server, right, serving
+from llm_fixture import CLASSES, DATASET, TEXTS, Server, completion, right, serving
 
 from experiments import captions, concepts, llm, writer, yamlfile
+from experiments.ledger import Locked
 
 ROOT = Path(__file__).parent.parent
 NAMED = {name: name for name in CLASSES}
@@ -26,7 +30,7 @@ def server() -> Iterator[Server]:
 
 
 def make(server: Server, out: Path, seed: int = 0, lines: list[str] | None = None) -> writer.Outcome:
-    client = llm.OpenAI(server.url, None, KEY, timeout_s=0.4, sleep=lambda _: None)
+    client = llm.OpenAI(server.url, None, KEY, timeout_s=0.4)
     report = (lambda _: None) if lines is None else lines.append
     return writer.make(DATASET, NAMED, "a smart watch on the wrist", client, out, seed, report)
 
@@ -46,7 +50,9 @@ def test_a_bank_reads_back_as_the_answers_and_says_where_they_come_from(
     provenance = yamlfile.read(out).data["provenance"]
     assert provenance["written_by"] == "a language model (tiny/writer-1)"
     assert (provenance["model"], provenance["seed"]) == ("tiny/writer-1", 0)
-    assert len(provenance["prompt_sha256"]) == 64 and provenance["date"][:2] == "20"
+    prompts = [question["messages"][0]["content"] for question in server.questions]
+    assert provenance["prompt_sha256"] == hashlib.sha256("\n".join(prompts).encode()).hexdigest()
+    assert provenance["date"] == datetime.date.today().isoformat()
     sent = [question["seed"] for question in server.questions]
     assert [answer["seed"] for answer in provenance["answers"].values()] == sent and len(set(sent)) == 4
     assert provenance["answers"]["walking"]["server"] == server.url
@@ -72,6 +78,8 @@ REJECTED = [
     ("{" * 5000, "not JSON"),
     ('{"a":' * 100_000, "not JSON"),
     ("[1, 2]", "no JSON object"),
+    (f"<think>{FIRST}", "cut off in its thoughts"),
+    ("{" * 200_000 + "</think>" + "{" * 200_000, "not JSON"),
     ("{}", "'keyword': Field required (5 faults)"),
     (changed(keyword=["a"]), "'keyword': Input should be a valid string"),
     (changed(sentence="a"), "'sentence': Input should be a valid list"),
@@ -97,10 +105,17 @@ def test_an_answer_of_the_wrong_shape_is_rejected_with_its_reason(text: str, rea
 
 
 @pytest.mark.parametrize(
-    "text", [FIRST, f"Sure!\n```json\n{FIRST}\n```\nBye {{}}", f"<think>{{maybe}}</think>{FIRST}"]
+    "text",
+    [
+        FIRST,
+        f"Sure!\n```json\n{FIRST}\n```\nBye {{}}",
+        f"<think>{{maybe}}</think>{FIRST}",
+        f"a draft: {changed(keyword='draft')}</think>{FIRST}",
+        f"For {{badminton}}: {FIRST}",
+    ],
 )
 def test_thoughts_fences_and_farewells_around_an_answer_are_passed_over(text: str) -> None:
-    assert writer.parse(text, {}).sub_actions == TEXTS["badminton"]["sub_actions"]
+    assert writer.parse(text, {}).texts() == writer.Answer.model_validate_json(FIRST).texts()
 
 
 def test_a_rejected_answer_is_asked_for_again_with_another_seed(server: Server, tmp_path: Path) -> None:
@@ -109,7 +124,8 @@ def test_a_rejected_answer_is_asked_for_again_with_another_seed(server: Server, 
     assert (outcome.asked, outcome.rejected) == (6, 2)
     seeds = [question["seed"] for question in server.questions]
     assert len(set(seeds)) == 6 and seeds[2] == seeds[3] == seeds[4]  # retries ask the same
-    assert lines[0] == "badminton: answer 1 rejected: no JSON object in the answer"
+    assert lines[:2] == ["1/4 badminton: asking", "answer 1 rejected: no JSON object in the answer"]
+    assert re.fullmatch(r"1/4 badminton: answered in 0:0\d, 0:\d\d to go", lines[3])
     answers = yamlfile.read(tmp_path / "bank.yaml").data["provenance"]["answers"]
     assert [answer["rejected_before"] for answer in answers.values()] == [2, 0, 0, 0]
     assert answers["badminton"]["seed"] == seeds[2]
@@ -119,7 +135,7 @@ def test_a_text_that_another_class_has_is_rejected(server: Server, tmp_path: Pat
     server.faults += [FIRST, FIRST]
     outcome = make(server, tmp_path / "bank.yaml", lines=(lines := []))
     assert outcome.bank and outcome.rejected == 1
-    assert lines[1] == "running: answer 1 rejected: 'badminton' is a text of badminton too"
+    assert "answer 1 rejected: 'badminton' is a text of badminton too" in lines
 
 
 def test_a_class_that_stays_without_an_answer_fails_by_name_and_the_others_are_kept(
@@ -135,7 +151,8 @@ def test_a_class_that_stays_without_an_answer_fails_by_name_and_the_others_are_k
     server.asked.clear()
     lines: list[str] = []
     assert make(server, out, lines=lines) == writer.Outcome(out, {}, 1, 0)
-    assert lines == ["badminton: answered", *(f"{name}: kept from before" for name in CLASSES[1:])]
+    assert lines[0] == "1/4 badminton: asking" and lines[1].startswith("1/4 badminton: answered in 0:00")
+    assert lines[2:] == [f"{n}/4 {name}: kept from before" for n, name in enumerate(CLASSES[1:], 2)]
     assert not old & {question["seed"] for question in server.questions}  # no seed that failed before
     provenance = yamlfile.read(out).data["provenance"]
     assert provenance["answers"]["badminton"]["rejected_before"] == 5
@@ -166,6 +183,66 @@ def test_answers_kept_for_another_seed_or_another_model_are_not_taken(server: Se
             make(server, out, seed)
     server.faults.clear()
     assert make(server, out, 1).asked == 1
+    left = [json.loads(line) for line in writer.partial_path(out).read_text().splitlines()]
+    assert len(left) == 6  # of seed 0 and of model a: theirs to go on with
+    out.unlink()
+    server.models = ["a"]
+    assert make(server, out, 0).asked == 1 and make(server, tmp_path / "other.yaml", 0).asked == 4
+
+
+def test_answers_to_another_question_or_of_another_source_are_not_taken(
+    server: Server, tmp_path: Path
+) -> None:
+    out, client = tmp_path / "bank.yaml", llm.OpenAI(server.url, None, KEY)
+
+    def asked(placement: str) -> int:
+        server.faults += [None, None, None, (404, "")]
+        before = len(server.questions)
+        with pytest.raises(llm.Unavailable):
+            writer.make(DATASET, NAMED, placement, client, out, 0, lambda _: None)
+        server.faults.clear()
+        return len(server.questions) - before
+
+    assert asked("a watch") == 4 and asked("a belt") == 4
+    client.source = "elsewhere"
+    assert asked("a belt") == 4
+
+
+def test_a_kept_answer_that_another_class_has_now_is_asked_for_again(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "bank.yaml"
+    server.faults += ["no"] * writer.ATTEMPTS
+    make(server, out)  # all but badminton
+    server.faults += [right('Describe the activity "running"'), FIRST]  # each with the other one's texts
+    assert make(server, out).asked == 2
+    assert captions.read_bank(out, CLASSES)["running"] == TEXTS["badminton"]
+
+
+def test_a_model_that_refuses_one_class_is_asked_for_the_others(server: Server, tmp_path: Path) -> None:
+    server.faults += [(200, completion(None, "content_filter"))] * writer.ATTEMPTS
+    outcome = make(server, tmp_path / "bank.yaml")
+    reason = "5 answers rejected, the last: no text, finish_reason content_filter"
+    assert outcome == (None, {"badminton": reason}, 8, 5)
+
+
+def test_one_run_at_a_time_writes_a_bank_and_none_that_has_appeared_is_overwritten(
+    server: Server, tmp_path: Path
+) -> None:
+    out = tmp_path / "bank.yaml"
+
+    def meanwhile(line: str) -> None:
+        if line.endswith("kept from before") or not line.startswith("1/4 badminton: answered"):
+            return
+        with pytest.raises(Locked):
+            make(server, out, seed=1)
+
+    client = llm.OpenAI(server.url, None, KEY)
+    assert writer.make(DATASET, NAMED, "a watch", client, out, 0, meanwhile).asked == 4
+    assert len(server.questions) == 4
+    out.write_text("by hand")
+    with pytest.raises(FileExistsError, match="overwrite it with --force"):
+        make(server, out, seed=1)
+    assert out.read_text() == "by hand" and len(server.questions) == 4
+    assert os.listdir(tmp_path) == ["bank.yaml"]
 
 
 def shapelex(folder: Path, *words: str, key: str = KEY) -> subprocess.CompletedProcess[str]:
