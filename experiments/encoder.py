@@ -89,8 +89,8 @@ class TextCache:
         return self.folder / f"{_hash(text)}.npy"
 
     def get(self, texts: list[str]) -> Iterator[np.ndarray]:
-        """Token embeddings of each text, its lines one after the other; lines that nobody asked for before
-        are encoded now."""
+        """Token embeddings of each text, its lines one after the other, read as they are asked for; lines
+        that nobody asked for before are encoded now."""
         lines = dict.fromkeys(line for text in texts for line in text.split("\n"))
         missing = [line for line in lines if not self.path(line).is_file()]
         said = time.monotonic()
@@ -101,9 +101,10 @@ class TextCache:
             if time.monotonic() - said > SAY_EVERY_S:
                 said = time.monotonic()
                 print(ENCODED.format(i + 1, len(missing)), flush=True)
-        for text in texts:
-            parts = [np.load(self.path(line), allow_pickle=False) for line in text.split("\n")]
-            yield np.concatenate(parts)
+        return map(self._read, texts)
+
+    def _read(self, text: str) -> np.ndarray:
+        return np.concatenate([np.load(self.path(line), allow_pickle=False) for line in text.split("\n")])
 
     def pack(self, texts: list[str], noise: int | None = None) -> Embeddings:
         """What `get` gives, memory-mapped; with a seed, noise of the same lengths and norms."""

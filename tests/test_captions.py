@@ -164,7 +164,7 @@ def test_embeddings_are_minilms_token_by_token_and_do_not_hang_on_their_neighbou
     torch.set_num_threads(1)
     cache = encoder.TextCache(tmp_path, "minilm", "0123456789abcdef")
     short, long = "raise the leg", "A person stands upright and lifts the straight arm far out to the side."
-    together = cache.get([short, long, short])
+    together = list(cache.get([short, long, short]))
     assert [t.shape for t in together] == [(5, 384), (len(together[1]), 384), (5, 384)]
     alone = next(encoder.encode("minilm", [short]))
     assert np.array_equal(alone, together[0]) and np.array_equal(together[0], together[2])

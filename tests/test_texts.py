@@ -198,6 +198,6 @@ def test_how_far_encoding_is_can_be_read_off_its_log(
     assert encoder.encoded(log) is None
     with pytest.MonkeyPatch.context() as inner:
         inner.setattr(encoder, "SAY_EVERY_S", 0)
-        list(TextCache(tmp_path, "minilm", "any").get(["one", "two words\nthree", "one"]))
+        TextCache(tmp_path, "minilm", "any").get(["one", "two words\nthree", "one"])
     log.write_text("Some library warns of 1 of 2 things\n" + capfd.readouterr().out)
     assert encoder.encoded(log) == (3, 3)

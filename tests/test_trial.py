@@ -216,11 +216,11 @@ def test_a_text_is_encoded_once_for_each_encoder(tmp_path: Path, monkeypatch: py
         return [np.full((len(text), 2), len(asked), np.float32) for text in texts]
 
     monkeypatch.setattr(encoder, "encode", fake)
-    first = TextCache(tmp_path, "minilm", "a" * 64).get(["walk", "run", "walk"])
+    first = list(TextCache(tmp_path, "minilm", "a" * 64).get(["walk", "run", "walk"]))
     assert asked == [["walk", "run"]] and [t.shape for t in first] == [(4, 2), (3, 2), (4, 2)]
-    second = TextCache(tmp_path, "minilm", "a" * 64).get(["run", "stand"])
+    second = list(TextCache(tmp_path, "minilm", "a" * 64).get(["run", "stand"]))
     assert asked[1:] == [["stand"]] and np.array_equal(second[0], first[1])
-    other = TextCache(tmp_path, "minilm", "b" * 64).get(["run"])
+    other = list(TextCache(tmp_path, "minilm", "b" * 64).get(["run"]))
     assert asked[2:] == [["run"]] and not np.array_equal(other[0], first[1])
 
 
