@@ -3,7 +3,6 @@
 R sub-action phrases of all classes, E width of the text encoder.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +10,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import concepts, yamlfile
-from experiments.captions import FORMS
+from experiments import captions, concepts, data, yamlfile
+from experiments.captions import FORMS, Entry, bare
 
+KEYS = ("dataset", "provenance", "sensor", "classes", "concepts")
 SPOKEN = {  # forms that tell a class in one way; what a class is not, is often what another one is
     "statements": ("keyword", "sentence", "affirmative"),
     "negative": ("negative",),
     "sub-actions": ("sub_actions",),
 }
 NAMELESS = ("affirmative", "negative", "sub_actions")  # that may not hold the class's name
+PERMUTATIONS = 500
 MERGE_COSINE = 0.8  # a proposal only: opposites lie above it, synonyms below (measured on all-MiniLM-L6-v2)
 OPPOSITES = (
     "raise lower", "lift lower", "up down", "forward backward", "forward back", "in out", "inward outward",
@@ -40,15 +41,6 @@ class Finding(NamedTuple):
         return f"{self.file}:{self.line}: {self.level}: {self.message}"
 
 
-class Entry(NamedTuple):
-    """One text of a bank."""
-
-    line: int
-    label: str
-    form: str
-    text: str
-
-
 class Bank(NamedTuple):
     """findings: errors and warnings in the file's order. entries: every text that could be read. groups:
     {phrase: its concept}. classes: those required."""
@@ -64,91 +56,80 @@ class Bank(NamedTuple):
 
 
 def examine(path: Path) -> Bank:
-    """All faults of a bank at once; raises FileError for a file that is no YAML of ours."""
-    from experiments.data import DATASETS
-
+    """All faults of a bank at once: errors are what training would stop at. Concepts are looked at once the
+    texts are whole. Raises FileError for a file that is no YAML of ours."""
     document = yamlfile.read(path)
-    found, dataset = document.data.get("classes"), document.data.get("dataset")
-    findings: list[Finding] = []
-
-    def note(level: str, at: yamlfile.Keys, message: str) -> None:
-        findings.append(Finding(path, document.line(at), level, message))
-
-    if not isinstance(found, dict) or not found:
-        note("error", ("classes",), "a bank needs `classes`")
-        found = {}
-    known = DATASETS.get(dataset) if isinstance(dataset, str) else None
-    classes = known.classes if known else tuple(found)
-    for name in found:
-        if name not in classes:
-            hint = yamlfile.nearest(name, classes)
-            note("error", ("classes", name), f"unknown class {name!r}; {hint}")
-    entries: list[Entry] = []
-    for name in classes:
-        forms = found.get(name)
-        if not isinstance(forms, dict):
-            what = "is missing" if name not in found else "needs its texts, by form"
-            note("error", ("classes", name), f"class {name!r} {what}")
-            continue
-        for form in forms:
-            if form not in FORMS:
-                hint = yamlfile.nearest(form, FORMS)
-                note("warning", ("classes", name, form), f"nobody reads form {form!r}; {hint}")
-        for form in FORMS:
-            at: yamlfile.Keys = ("classes", name, form)
-            texts = forms.get(form)
-            if texts is None or texts == []:
-                note("error", at, f"class {name!r} has no texts in form {form}")
-            for i, text in enumerate(texts if isinstance(texts, list) else [] if texts is None else [texts]):
-                at_text = (*at, i) if isinstance(texts, list) else at
-                if isinstance(text, str) and text.strip():
-                    entries.append(Entry(document.line(at_text), name, form, text))
-                else:
-                    note("error", at_text, f"class {name!r}, {form}: {text!r} is no text")
+    classes, findings = _classes(path, document)
+    entries, faults = captions.entries(document, classes)
+    groups: dict[str, str] = {}
+    if not faults:
+        groups, faults, notes = _groups(document, entries)
+        findings += [Finding(path, line, "warning", message) for line, message in notes]
+    findings += [Finding(path, fault.line or 1, "error", fault.message) for fault in faults]
+    for at, message in [*_unread(document.data), *_provenance(document.data)]:
+        findings.append(Finding(path, document.line(at), "warning", message))
     findings += _duplicates(path, entries)
     findings += _names(path, entries)
-    groups, faults = _groups(path, document, entries)
-    findings += faults
-    for at, message in _provenance(document.data):
-        note("warning", at, message)
-    order = sorted(findings, key=lambda finding: finding.line)
-    return Bank(order, entries, groups, classes)
+    return Bank(sorted(findings, key=lambda finding: finding.line), entries, groups, classes)
+
+
+def _classes(path: Path, document: yamlfile.Document) -> tuple[tuple[str, ...], list[Finding]]:
+    """The classes of the bank's data set; the bank's own, with a warning, where that is not known."""
+    dataset, found = str(document.data.get("dataset", "")), document.data.get("classes")
+    try:
+        return data.entry(dataset).classes, []
+    except (ValueError, OSError) as error:
+        findings = []
+        if dataset.rpartition(":")[2] != path.stem:  # npz:mine reads mine.yaml
+            message = f"{error} (`dataset`); the classes that the bank has count as all"
+            findings.append(Finding(path, document.line(("dataset",)), "warning", message))
+        return tuple(found) if isinstance(found, dict) else (), findings
+
+
+def _unread(bank: dict[str, Any]) -> Iterator[tuple[yamlfile.Keys, str]]:
+    for key in bank:
+        if key not in KEYS:
+            yield (key,), f"nobody reads `{key}`; {yamlfile.nearest(key, KEYS)}"
+    classes = bank.get("classes")
+    for name, forms in classes.items() if isinstance(classes, dict) else ():
+        for form in forms if isinstance(forms, dict) else ():
+            if form not in FORMS:
+                hint = yamlfile.nearest(form, FORMS)
+                yield ("classes", name, form), f"nobody reads form {form!r}; {hint}"
 
 
 def _duplicates(path: Path, entries: list[Entry]) -> Iterator[Finding]:
     first: dict[str, Entry] = {}
     for entry in entries:
-        other = first.setdefault(_bare(entry.text), entry)
+        other = first.setdefault(bare(entry.text), entry)
         if other is not entry:
             where = f"line {other.line} ({other.label}, {other.form})"
-            yield Finding(path, entry.line, "error", f"{entry.text!r} is given already on {where}")
+            yield Finding(path, entry.line, "warning", f"{entry.text!r} is given already on {where}")
 
 
 def _names(path: Path, entries: list[Entry]) -> Iterator[Finding]:
     """Texts that give their class away by its own name, as whole words: inflections are not seen."""
-    names = {entry.label: {_bare(entry.label)} for entry in entries}
+    names = {entry.label: {bare(entry.label)} for entry in entries}
     for entry in entries:
         if entry.form == "keyword":
-            names[entry.label].add(_bare(entry.text))
+            names[entry.label].add(bare(entry.text))
     for entry in entries:
         for name in sorted(names[entry.label] if entry.form in NAMELESS else ()):
-            if len(name) > 1 and f" {name} " in f" {_bare(entry.text)} ":  # a class `a` is no name
+            if len(name) > 1 and f" {name} " in f" {bare(entry.text)} ":  # a class `a` is no name
                 message = f"class {entry.label!r}, {entry.form}: {entry.text!r} holds the name {name!r}"
                 yield Finding(path, entry.line, "warning", message)
 
 
 def _groups(
-    path: Path, document: yamlfile.Document, entries: list[Entry]
-) -> tuple[dict[str, str], list[Finding]]:
-    """{phrase: concept}, and every fault that `concepts.concepts` would stop at; a bank that has no concepts
-    is good for all but the sub_action losses."""
-    line = document.line(("concepts",))
+    document: yamlfile.Document, entries: list[Entry]
+) -> tuple[dict[str, str], list[yamlfile.FileError], list[tuple[int, str]]]:
+    """{phrase: concept}, faults, and warnings; a bank that has no concepts is good for all but the sub_action
+    losses."""
     if document.data.get("concepts") is None:
         message = "no `concepts`: sub_action losses need them ({} if no two phrases mean the same)"
-        return {}, [Finding(path, line, "warning", message)]
+        return {}, [], [(document.line(("concepts",)), message)]
     phrases = [entry.text for entry in entries if entry.form == "sub_actions"]
-    group_of, faults = concepts.groups(document, phrases)
-    return group_of, [Finding(path, fault.line or line, "error", fault.message) for fault in faults]
+    return *concepts.groups(document, phrases), []
 
 
 def _provenance(data: dict[str, Any]) -> Iterator[tuple[yamlfile.Keys, str]]:
@@ -158,38 +139,44 @@ def _provenance(data: dict[str, Any]) -> Iterator[tuple[yamlfile.Keys, str]]:
             yield ("provenance",), f"provenance does not say {name}"
 
 
-def _bare(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.replace("_", " ").casefold()))
-
-
 class Separation(NamedTuple):
     """Each text's class as its wording alone tells it, the text itself left out. recall: {class: 0 to 1}.
-    macro: their mean, chance: what guessing gets; below it, texts lie nearer to another class's than to their
-    own. confused: (class, taken for, how often), most often first."""
+    macro: their mean; chance: the mean of that with labels dealt at random, and where 95 % of it lies.
+    confused: (class, taken for, how often), most often first."""
 
     recall: dict[str, float]
     macro: float
-    chance: float
+    chance: tuple[float, float, float]
     confused: list[tuple[str, str, int]]
 
 
 def separation(vectors: np.ndarray, label: list[str]) -> Separation:
-    """Nearest centroid of unit vectors (n, E), leaving one text out at a time. A class of one text has no
-    centroid once that is left out: it is passed over. Raises ValueError for fewer than two other classes."""
-    from sklearn.model_selection import LeaveOneOut, cross_val_predict
-    from sklearn.neighbors import NearestCentroid
-
+    """The class whose other texts are most alike by their mean cosine, of unit vectors (n, E). A class of one
+    text is passed over. Raises ValueError for fewer than two other classes."""
     counts = Counter(label)
     rows = [i for i, name in enumerate(label) if counts[name] > 1]
-    true = np.array([label[i] for i in rows])
-    classes = sorted(set(true.tolist()))
+    classes, true = np.unique([label[i] for i in rows], return_inverse=True)
     if len(classes) < 2:
         raise ValueError("fewer than two classes have two texts")
-    told = cross_val_predict(NearestCentroid(), vectors[rows], true, cv=LeaveOneOut())
-    recall = {name: float((told[true == name] == name).mean()) for name in classes}
-    wrong = Counter((str(a), str(b)) for a, b in zip(true, told, strict=True) if a != b)
-    confused = [(a, b, n) for (a, b), n in wrong.most_common()]
-    return Separation(recall, float(np.mean(list(recall.values()))), 1 / len(classes), confused)
+    cosine = vectors[rows] @ vectors[rows].T
+    np.fill_diagonal(cosine, 0)
+
+    def told(dealt: np.ndarray) -> np.ndarray:
+        member = np.eye(len(classes))[dealt]
+        return ((cosine @ member) / (member.sum(0) - member)).argmax(1)
+
+    def recalls(dealt: np.ndarray) -> np.ndarray:
+        return np.bincount(dealt, told(dealt) == dealt) / np.bincount(dealt)
+
+    rng = np.random.default_rng(0)
+    dealt = [recalls(rng.permutation(true)).mean() for _ in range(PERMUTATIONS)]
+    recall, taken = recalls(true), told(true)
+    wrong = Counter((str(classes[a]), str(classes[b])) for a, b in zip(true, taken, strict=True) if a != b)
+    return Separation(
+        dict(zip(classes.tolist(), recall.tolist(), strict=True)),
+        float(recall.mean()), (float(np.mean(dealt)), *np.quantile(dealt, [0.025, 0.975]).tolist()),
+        [(a, b, n) for (a, b), n in wrong.most_common()],
+    )  # fmt: skip
 
 
 class Merge(NamedTuple):
@@ -233,7 +220,7 @@ def similarity(phrases: list[Entry], vectors: np.ndarray, groups: dict[str, str]
 
 
 def _opposites(texts: list[str]) -> list[str]:
-    words = [set(_bare(text).split()) for text in texts]
+    words = [set(bare(text).split()) for text in texts]
     pairs = [tuple(pair.split()) for pair in OPPOSITES]
     return [
         f"{a}/{b}" for a, b in pairs

@@ -12,6 +12,7 @@ import numpy as np
 from experiments import data, yamlfile
 from experiments.config import TextConfig
 from experiments.data.windows import Person
+from experiments.yamlfile import Document, FileError
 
 BANKS = Path(__file__).parent / "banks"
 FORMS = tuple(form for form in get_args(TextConfig.model_fields["form"].annotation) if form != "all")
@@ -24,28 +25,55 @@ def bank_path(dataset: str, bank: str | None = None) -> Path:
     return own if bank is None else data.root() / "banks" / f"{bank}.yaml"
 
 
-def read_bank(path: Path, classes: tuple[str, ...]) -> dict[str, dict[str, list[str]]]:
-    """{class: {form: texts}}; raises FileError for a missing or unknown class or form, or an empty text."""
-    document = yamlfile.read(path)
+class Entry(NamedTuple):
+    """One text of a bank."""
+
+    line: int
+    label: str
+    form: str
+    text: str
+
+
+def entries(document: Document, classes: tuple[str, ...]) -> tuple[list[Entry], list[FileError]]:
+    """A bank's texts, by class and form, and every fault for which training would refuse it: a missing or
+    unknown class, a missing form, a text without words."""
     found = document.data.get("classes")
-    if not isinstance(found, dict):
-        raise document.error((), "a bank needs `classes`")
+    if not isinstance(found, dict) or not found:
+        return [], [document.error(("classes",), "a bank needs `classes`")]
+    out, faults = list[Entry](), list[FileError]()
     for name in found:
         if name not in classes:
             hint = yamlfile.nearest(name, classes)
-            raise document.error(("classes", name), f"unknown class {name!r}; {hint}")
-    bank: dict[str, dict[str, list[str]]] = {}
+            faults.append(document.error(("classes", name), f"unknown class {name!r}; {hint}"))
     for name in classes:
         forms = found.get(name)
         if not isinstance(forms, dict):
-            raise document.error(("classes",), f"class {name!r} is missing")
-        bank[name] = {}
+            what = "is missing" if name not in found else "needs its texts, by form"
+            faults.append(document.error(("classes", name), f"class {name!r} {what}"))
+            continue
         for form in FORMS:
-            texts = forms.get(form)
-            texts = [texts] if isinstance(texts, str) else texts
-            if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t for t in texts):
-                raise document.error(("classes", name, form), f"class {name!r} needs texts in form {form}")
-            bank[name][form] = texts
+            at: yamlfile.Keys = ("classes", name, form)
+            given = forms.get(form)
+            texts = given if isinstance(given, list) else [] if given is None else [given]
+            if not texts:
+                faults.append(document.error(at, f"class {name!r} has no texts in form {form}"))
+            for i, text in enumerate(texts):
+                at_text = (*at, i) if isinstance(given, list) else at
+                if isinstance(text, str) and bare(text):
+                    out.append(Entry(document.line(at_text), name, form, text))
+                else:
+                    faults.append(document.error(at_text, f"class {name!r}, {form}: {text!r} is no text"))
+    return out, faults
+
+
+def read_bank(path: Path, classes: tuple[str, ...]) -> dict[str, dict[str, list[str]]]:
+    """{class: {form: texts}}; raises FileError for the first of the faults of `entries`."""
+    found, faults = entries(yamlfile.read(path), classes)
+    if faults:
+        raise faults[0]
+    bank: dict[str, dict[str, list[str]]] = {name: {form: [] for form in FORMS} for name in classes}
+    for entry in found:
+        bank[entry.label][entry.form].append(entry.text)
     return bank
 
 

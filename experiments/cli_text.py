@@ -97,7 +97,8 @@ def _slug(name: str) -> str:
 @text.command()
 def check(
     bank: Annotated[
-        str, typer.Argument(metavar="BANK", help="a bank's file, or the data set of one that comes with us")
+        str,
+        typer.Argument(metavar="BANK", help="a file, or the name of a bank: yours or ours, e.g. spar"),
     ],
     picture: Annotated[
         Path | None, typer.Option(help="the similarity matrix, a PNG; by default BANK-sub-actions.png here")
@@ -111,6 +112,9 @@ def check(
     from experiments.yamlfile import FileError
 
     path = _bank_file(bank)
+    picture = picture or Path(f"{path.stem}-sub-actions.png")
+    if picture.suffix != ".png" or not picture.parent.is_dir():  # before seconds of work
+        fail(f"--picture {picture}: a .png in a folder that is there")
     try:
         found = bank_check.examine(path)
     except FileError as error:
@@ -123,24 +127,29 @@ def check(
         f"{len(found.classes)} classes, {len(found.entries)} texts"
     )
     if found.broken:
-        print("its wording is looked at once the errors are mended")
+        print("its concepts and wording are looked at once the errors are mended")
         raise typer.Exit(1)
-    _print_wording(found, picture or Path(f"{path.stem}-sub-actions.png"))
+    try:
+        _print_wording(found, picture)
+    except OSError as error:
+        fail(f"{picture}: {error.strerror}")
 
 
 def _bank_file(bank: str) -> Path:
+    """A file, the name of one of the user's banks, or of one that comes with us."""
     from experiments import captions
+    from experiments.yamlfile import nearest
 
-    path = Path(bank)
-    if path.exists() or path.name != bank:
+    path, own = Path(bank), captions.bank_path(bank, "any").parent
+    if path.is_file() or path.name != bank:
         return path
-    return next((p for p in (captions.bank_path(bank, bank), captions.bank_path(bank)) if p.is_file()), path)
+    known = {p.stem: p for folder in (captions.BANKS, own) for p in sorted(folder.glob("*.yaml"))}
+    if bank not in known:
+        fail(f"no bank '{bank}': {nearest(bank, [*known, *(p.name for p in Path().glob('*.yaml'))])}")
+    return known[bank]
 
 
 def _print_wording(found: "Bank", picture: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from experiments import bank_check, bank_picture
 
     vectors = bank_check.embed([entry.text for entry in found.entries])
@@ -151,6 +160,19 @@ def _print_wording(found: "Bank", picture: Path) -> None:
             told[name] = bank_check.separation(vectors[rows], [found.entries[i].label for i in rows])
         except ValueError as error:
             print(f"{name}: {error}")
+    if told:
+        _print_separation(found, told)
+    rows = [i for i, entry in enumerate(found.entries) if entry.form == "sub_actions"]
+    likeness = bank_check.similarity([found.entries[i] for i in rows], vectors[rows], found.groups)
+    _print_merges(likeness)
+    bank_picture.draw(likeness, picture)
+    print(f"wrote {picture}")
+
+
+def _print_separation(found: "Bank", told: "dict[str, Separation]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     table.add_column("told by wording alone, %")
     for name in told:
@@ -160,20 +182,16 @@ def _print_wording(found: "Bank", picture: Path) -> None:
             label, *(f"{100 * s.recall[label]:.0f}" if label in s.recall else "-" for s in told.values())
         )
     table.add_row("mean of classes", *(f"{100 * s.macro:.1f}" for s in told.values()))
-    table.add_row("chance", *(f"{100 * s.chance:.1f}" for s in told.values()))
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    console.print(table)
+    chances = [[100 * value for value in s.chance] for s in told.values()]
+    table.add_row("chance (95 %)", *(f"{mean:.1f} ({low:.0f}-{high:.0f})" for mean, low, high in chances))
+    Console(markup=False, highlight=False, soft_wrap=True).print(table)
     print(
-        "each text left out once, nearest centroid of the others (statements: keyword, sentence, affirmative)"
+        "each text left out once, its class told by whose other texts are most like it; chance: labels\n"
+        "dealt at random (statements: keyword, sentence, affirmative)"
     )
     for name, separated in told.items():
         if pairs := [f"{a} for {b} {n}x" for a, b, n in separated.confused[:5]]:
             print(f"{name}, most often taken: {', '.join(pairs)}")
-    rows = [i for i, entry in enumerate(found.entries) if entry.form == "sub_actions"]
-    likeness = bank_check.similarity([found.entries[i] for i in rows], vectors[rows], found.groups)
-    _print_merges(likeness)
-    bank_picture.draw(likeness, picture)
-    print(f"wrote {picture}")
 
 
 def _print_merges(likeness: "Similarity") -> None:

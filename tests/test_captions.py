@@ -39,7 +39,7 @@ def test_no_text_holds_the_bare_label_of_an_abbreviated_class(name: str) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("classes: {a: {keyword: x}}\n", "bank.yaml:1: class 'a' needs texts in form sentence"),
+        ("classes: {a: {keyword: x}}\n", "bank.yaml:1: class 'a' has no texts in form sentence"),
         ("classes:\n  a: {}\n  c: {}\n", "bank.yaml:3: unknown class 'c'; choose from a, b"),
         ("dataset: x\n", "bank.yaml:1: a bank needs `classes`"),
     ],
