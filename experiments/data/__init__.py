@@ -46,7 +46,7 @@ FAMILIES: dict[str, Callable[[str, Path], DataSet]] = {
     "npz": npz.find,
     "csv": csv_files.find,
 }
-READER_VERSION = 1  # raise it when a reader's output changes: the data digest and the cache follow
+READER_VERSION = 1  # raise it when what a reader gives, or a data set says of itself, changes
 
 __all__ = [
     "DATASETS",
