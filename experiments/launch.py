@@ -50,10 +50,11 @@ def read_data(sweep: Sweep, todo: list[str], store: Store, note: Callable[[str],
 
     configs = [sweep.configs[s] for s in todo]
     wanted = {(sweep.configs[s].data, str(sweep.digests[s]["data"])): None for s in todo}
-    unknown = set()
+    read, unknown = set[str](), set[str]()
     for config, found in wanted:
-        if not data.cached_at(config, found, store.cache).is_dir():
+        if config.name not in read and not data.cached_at(config, found, store.cache).is_dir():
             note(f"reading {config.name}")
+            read.add(config.name)
         if not data.load_split(config, found, store.cache).about["people"]:
             unknown.add(config.name)
     for name in sorted(unknown & {config.data.name for config in configs if config.tells_wearers}):

@@ -212,25 +212,26 @@ class Loaded(NamedTuple):
 
     def describe(self) -> dict[str, Any]:
         """For the trial's result."""
-        sides = [self.windows.subject[rows] for rows in self.split[:2]]
-        apart = [not set(of[self.split.train]) & set(of[self.split.val]) for of in self.windows[2:4]]
-        known = all(bool((side >= 0).all()) for side in sides)
-        single = len(np.unique(self.windows.session)) == len(self.windows.session)
-        kept = (
-            "subjects"
-            if known and apart[0]
-            else "recordings"
-            if apart[1] and not single
-            else "stratified part"
-        )
         return {
             "name": self.about["name"],
             "classes": list(self.classes),
             "channels": list(self.channels),
             **{f"n_{side}": len(rows) for side, rows in self.split._asdict().items()},
-            "validation": kept,
+            "validation": self._validation(),
             **{f"{side}_subjects": self.subjects(side) for side in Split._fields},
         }
+
+    def _validation(self) -> str:
+        """What validation shares with training no one of: subjects or recordings, where they are known."""
+        train, val, _ = self.split
+        subject, session = ((of[train], of[val]) for of in self.windows[2:4])
+        known = min(of.min() for of in subject) >= 0
+        if known and not np.intersect1d(*subject).size:
+            return "subjects"
+        single = len(np.unique(self.windows.session)) == len(self.windows.session)
+        if not single and not np.intersect1d(*session).size:
+            return "recordings"
+        return "stratified part"
 
     def subjects(self, side: str) -> list[int]:
         return sorted({int(s) for s in self.windows.subject[getattr(self.split, side)] if s >= 0})
