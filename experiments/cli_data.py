@@ -140,7 +140,10 @@ def _describe(entry: "DataSet", raw: Any, config: Any, plot: bool) -> None:
         from experiments.data.picture import draw
 
         path = Path(f"{entry.name.replace(':', '-')}.png")
-        draw(entry, windows, rate, path)
+        try:
+            draw(entry, windows, rate, path)
+        except OSError as error:
+            fail(f"no picture {path}: {error.strerror or error}")
         print(f"wrote {path}")
 
 

@@ -1,5 +1,6 @@
 """`shapelex data`: the list, one set, its picture, and one line for whatever is wrong."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ def test_the_list_names_every_set_whether_it_is_there_and_where_it_comes_from(el
     rows = {line.split()[0]: line for line in lines if line}
     for entry in data.DATASETS.values():
         assert entry.name in rows and "…" not in rows[entry.name]
-    assert rows["spar"].split() == ["spar", *rows["spar"].split()[1:]] and "seglearn" in answer.output
+    assert rows["spar"].split() == ["spar", "cut", "50", "6", "7", "10", "yes", "seglearn"]
+    gun_point = ["gun_point", "150", "steps", "30", "1", "2", "-", "-", "aeon"]
+    assert rows["gun_point"].split() == gun_point
     assert any(line.split()[:1] == ["pamap2"] and "archive.ics.uci.edu" in line for line in lines)
     assert max(len(line) for line in lines if str(elsewhere) not in line) <= 90
 
@@ -56,6 +59,35 @@ def test_windows_of_ones_own_are_described_too(elsewhere: Path) -> None:
     assert answer.exit_code == 0, answer.output
     assert "npz:mine: 30 windows of 3 channels x 500 steps" in answer.output
     assert (elsewhere / "npz-mine.png").is_file()
+
+
+def test_a_class_without_a_window_is_counted_as_0_and_left_blank_in_the_picture(elsewhere: Path) -> None:
+    folder = elsewhere / "raw" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "about.yaml").write_text("rate_hz: 10\nclasses: [walk, sit]\n")
+    (folder / "recordings.csv").write_text(
+        "file,subject,label\na.csv,ann,walk\nb.csv,ben,sit\nc.csv,ben,walk\n"
+    )
+    (folder / "a.csv").write_text("acc_x\n" + "1\n2\n" * 10)
+    (folder / "b.csv").write_text("acc_x\n1\n")  # shorter than a window
+    (folder / "c.csv").write_text("acc_x\n" + "1\n2\n" * 10)
+    data._of_family.cache_clear()
+    answer = CliRunner().invoke(app, ["data", "csv:mine", "--plot", "--window-s", "1"])
+    assert answer.exit_code == 0, answer.output
+    row = next(line for line in answer.output.splitlines() if line.startswith("sit"))
+    assert row.split() == ["sit", "0", "0", "0"] and (elsewhere / "csv-mine.png").is_file()
+
+
+def test_a_picture_that_cannot_be_written_is_one_line_and_status_2(elsewhere: Path) -> None:
+    (elsewhere / "gun_point.png").mkdir()
+    answer = CliRunner().invoke(app, ["data", "gun_point", "--plot"])
+    assert answer.exit_code == 2 and answer.stderr == "no picture gun_point.png: Is a directory\n"
+    gone = elsewhere / "gone"
+    gone.mkdir()
+    os.chdir(gone)  # the fixture's monkeypatch leads back
+    gone.rmdir()
+    answer = CliRunner().invoke(app, ["data", "gun_point", "--plot"])
+    assert answer.exit_code == 2 and answer.stderr == "no picture gun_point.png: No such file or directory\n"
 
 
 @pytest.mark.parametrize(

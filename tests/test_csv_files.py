@@ -8,6 +8,7 @@ from experiments import data
 from experiments.config import DataConfig
 from experiments.data import csv_files
 from experiments.data.windows import DataError
+from experiments.signals import Sensor, unit
 
 ABOUT = """rate_hz: 10
 classes: [walk, sit]
@@ -93,7 +94,7 @@ def test_whole_numbers_of_people_are_kept(folder: Path) -> None:
         ("about.yaml", "[walk, sit]", "walk", "about.yaml:2: classes should be a list of text"),
         ("about.yaml", "[walk, sit]", "[walk, walk]", "about.yaml:2: a class is empty or there twice"),
         ("about.yaml", "{acc: g}", "g", "about.yaml:3: units should be sensor: unit"),
-        ("about.yaml", "{acc: g}", "{gyro: g}", "about.yaml: units: gyro is no sensor of acc_x, acc_y"),
+        ("about.yaml", "{acc: g}", "{gyro: g}", "about.yaml: units: gyro is no sensor: choose from acc"),
         ("about.yaml", "a watch on the wrist", "7", "about.yaml:4: placement should be text"),
         ("about.yaml", "[walk, sit]", "[walk, sit", "about.yaml:"),
         ("recordings.csv", "file,subject", "path,subject", "recordings.csv:1: no column 'file'"),
@@ -124,6 +125,40 @@ def test_whole_numbers_of_people_are_kept(folder: Path) -> None:
         ("a.csv", "0,0", "0,0,0", "a.csv:2: 3 values, and the header has 2"),
         ("a.csv", "4,8\n", "4", "a.csv:6: 1 values, and the header has 2"),
         ("a.csv", "acc_x,acc_y", "acc_x,acc_x", "a.csv:1: two columns are named 'acc_x'"),
+        (
+            "a.csv",
+            "acc_x,acc_y",
+            ",acc_x,acc_y",
+            "a.csv:1: column 1 has no name (pandas: to_csv(index=False))",
+        ),
+        ("a.csv", "acc_x,acc_y", "acc_x,acc_y,,", "a.csv:1: column 3 has no name"),
+        ("a.csv", "acc_x,acc_y", "time,acc_x,acc_y", "a.csv:1: column 'time': take it out (rate_hz says"),
+        ("a.csv", "acc_x,acc_y", "acc_x,Timestamp", "a.csv:1: column 'Timestamp': take it out"),
+        ("d.csv", "acc_x,acc_y", "Unnamed: 0,acc_x,acc_y", "d.csv:1: column 'Unnamed: 0': take it out"),
+        ("a.csv", "acc_x,acc_y", "acc_x;acc_y", "a.csv:1: columns are separated by ';': use commas"),
+        ("a.csv", "acc_x,acc_y", "acc_x\tacc_y", r"a.csv:1: columns are separated by '\t': use commas"),
+        (
+            "recordings.csv",
+            "file,subject,label,age_years,height_cm,weight_kg,hand",
+            "file;subject",
+            "recordings.csv:1: columns are separated by ';': use commas",
+        ),
+        (
+            "a.csv",
+            "acc_x",
+            "# 10 Hz\nacc_x",
+            "a.csv:1: the first line should name the columns: take out '# 10 ",
+        ),
+        ("a.csv", "acc_x", "\nacc_x", "a.csv:1: this line is blank, and the first should name the columns"),
+        ("a.csv", "acc_x", " \nacc_x", "a.csv:1: this line is blank"),
+        ("a.csv", "acc_x", "a\0cc_x", "a.csv:1: this is no text in UTF-8"),
+        ("a.csv", "1,2", "1,1e40", "a.csv:3: '1e40' in column acc_y is no finite number"),
+        ("a.csv", "1,2", "1,1_000", "a.csv:3: '1_000' in column acc_y is no finite number"),
+        ("a.csv", "1,2\n2,4", "1,2\n\n2,x", "a.csv:5: 'x' in column acc_y is no finite number"),
+        ("a.csv", "1,2\n2,4", "1,2\n \n2,x", "a.csv:5: 'x' in column acc_y is no finite number"),
+        ("b/c.csv", "24,12,", "\n24,12,run", "c.csv:5: label 'run': choose from walk, sit"),
+        ("recordings.csv", "d.csv,cat,sit", "\nd.csv,cat,sits", "recordings.csv:5: label 'sits': did you"),
+        ("recordings.csv", "a.csv,ann,walk,31", "\n\na.csv,ann,walk,-1", "recordings.csv:4: age_years '-1'"),
         ("d.csv", "acc_x,acc_y\n20,40\n21,42\n", "acc_x,acc_y\n", "d.csv: this file has no sample"),
         ("b/c.csv", "24,12,", "24,12,run", "c.csv:4: label 'run': choose from walk, sit"),
         ("b/c.csv", "24,12,\n", "24,12\n", "c.csv:4: 2 values, and the header has 3"),
@@ -141,6 +176,49 @@ def test_a_fault_in_ones_own_files_is_one_line_with_its_place(
         entry.read(entry.files(folder.parent), CSV)
     message = str(error.value)
     assert said in message and message.startswith(str(folder)) and "\n" not in message
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_beyond_float32_is_refused_without_a_warning(folder: Path) -> None:
+    (folder / "a.csv").write_text("acc_x,acc_y\n0,0\n0,-1e40\n")
+    entry = csv_files.find("own", folder.parent)
+    with pytest.raises(DataError, match=r"a.csv:3: '-1e40' in column acc_y is no finite number"):
+        entry.read(entry.files(folder.parent), CSV)
+
+
+@pytest.mark.parametrize(("encoding", "line"), [("utf-16", 1), ("utf-16-le", 1), ("latin-1", 4)])
+def test_a_file_that_is_not_utf_8_is_named_with_its_line(folder: Path, encoding: str, line: int) -> None:
+    text = (folder / "b" / "c.csv").read_text().replace("24,12,", "24,12,größer")
+    (folder / "b" / "c.csv").write_bytes(text.encode(encoding))
+    (folder / "recordings.csv").write_text("file,subject,label\nb/c.csv,ann,\n")
+    with pytest.raises(DataError) as error:
+        entry = csv_files.find("own", folder.parent)
+        entry.read(entry.files(folder.parent), CSV)
+    assert str(error.value) == f"{folder / 'b' / 'c.csv'}:{line}: this is no text in UTF-8: save it so"
+
+
+def test_blank_lines_below_the_header_change_nothing(folder: Path) -> None:
+    entry = csv_files.find("own", folder.parent)
+    series = entry.read(entry.files(folder.parent), CSV).windows.series
+    for file in ("recordings.csv", "a.csv", "b/c.csv"):
+        text = (folder / file).read_text()
+        (folder / file).write_text(text.replace("\n", "\n\n", 2) + "\n \n")
+    again = entry.read(entry.files(folder.parent), CSV).windows.series
+    assert len(series) == 7 and again.tolist() == series.tolist()
+
+
+def test_units_are_by_sensor_and_by_channel_where_it_has_no_axis(folder: Path) -> None:
+    for file in ("a.csv", "b/c.csv", "d.csv", "e.csv"):
+        text = (folder / file).read_text(encoding="utf-8-sig")
+        (folder / file).write_text(text.replace("acc_x", "wrist_light"))
+    about = folder / "about.yaml"
+    about.write_text(ABOUT.replace("{acc: g}", "{acc: g, wrist_light: lux}"))
+    entry = csv_files.find("own", folder.parent)
+    sensor = Sensor(entry.channels, entry.units, 10, "")
+    assert [unit(sensor, m) for m in range(2)] == ["lux", "g"]
+    about.write_text(ABOUT.replace("{acc: g}", "{wrist: lux}"))
+    with pytest.raises(DataError, match=r"units: wrist is no sensor: did you mean 'wrist_light'"):
+        csv_files.find("own", folder.parent)
 
 
 def test_a_person_without_a_labelled_sample_is_refused_for_no_fold_could_test_them(folder: Path) -> None:

@@ -90,6 +90,19 @@ def test_a_run_on_an_npz_file_is_checked_against_what_it_says(root: Path) -> Non
         data.check(RunConfig.model_validate({"data": config | {"name": "npz:none"}}))
 
 
+def test_windows_of_one_step_are_refused_in_one_clear_line(root: Path) -> None:
+    np.savez(root / "short.npz", series=np.ones((4, 1, 1)), label=np.zeros(4, dtype=int))
+    config = {"name": "npz:short", "split": "leaky_random"}
+    with pytest.raises(ValueError, match=r"^npz:short has windows of one step, and two are the least$"):
+        data.check(RunConfig.model_validate({"data": config, "baseline": "statistics"}))
+
+
+def test_units_may_be_given_for_a_channel_without_an_axis(root: Path) -> None:
+    channels, units = np.array(["light", "acc_x", "acc_y"]), np.array(["light=lux", "acc=g"])
+    np.savez(root / "mine.npz", **geneactiv(channels=channels, units=units))
+    assert npz.find("mine", root).units == {"light": "lux", "acc": "g"}
+
+
 def test_an_npz_file_of_series_and_labels_alone_is_enough(root: Path) -> None:
     np.savez(root / "bare.npz", series=np.ones((4, 2, 5), dtype=np.int16), label=np.uint8([0, 1, 2, 1]))
     entry = npz.find("bare", root)
@@ -125,6 +138,19 @@ def test_names_of_people_and_recordings_are_numbered_in_their_order(root: Path) 
         ({"label": np.arange(12.0)}, "label: float64, and should be whole numbers"),
         ({"label": np.arange(12)}, "label: window 7 has 7, and there are 7 classes"),
         ({"label": np.arange(12) - 1}, "label: window 0 has -1"),
+        (
+            {"label": np.full(12, 2**63, np.uint64)},
+            "label: window 0 has 9223372036854775808: the largest is ",
+        ),
+        ({"label": np.arange(12) - 1, "classes": None}, "label: window 0 has -1, and labels start at 0"),
+        (
+            {"label": np.delete(np.arange(13), 3), "classes": None},
+            "label: no window has label 3: give classes",
+        ),
+        (
+            {"label": np.r_[np.arange(11), 10**7], "classes": None},
+            "label: no window has label 11: give classes",
+        ),
         ({"label": np.array(["a"] * 12)}, "label: <U1, and should be whole numbers"),
         ({"label": np.array([None] * 12)}, "label: Object arrays cannot be loaded"),
         ({"classes": np.array(["a"] * 7)}, "classes: 'a' is empty or there twice"),
@@ -139,6 +165,10 @@ def test_names_of_people_and_recordings_are_numbered_in_their_order(root: Path) 
         (
             {"units": np.array(["gyro=rad/s"])},
             "units: 'gyro=rad/s' should be sensor=unit, with a sensor of acc",
+        ),
+        (
+            {"units": np.array(["wrist=g"]), "channels": np.array(["wrist_light", "b", "c"])},
+            "units: 'wrist=g' should be sensor=unit, with a sensor of b, c, wrist_light",
         ),
         ({"placement": np.array(["a", "b"])}, "placement: should be one text"),
     ],

@@ -148,6 +148,8 @@ def _check_windows(found: DataSet, asked: DataConfig) -> None:
         raise ValueError(f"{found.name} comes pre-cut: leave out data.window_s and data.overlap_frac")
     if found.kind == "series" and asked.length is None:
         raise ValueError(f"{found.name} has series of unequal lengths: set data.length")
+    if found.kind == "windows" and found.window_length(asked) < 2:
+        raise ValueError(f"{found.name} has windows of one step, and two are the least")
     if found.window_length(asked) < 2:
         raise ValueError(f"data.window_s {asked.window_s:g} is less than two samples of {found.name}")
 

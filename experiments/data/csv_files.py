@@ -2,7 +2,8 @@
 
     NAME/about.yaml       rate_hz: 50                      needed
                           classes: [walking, sitting]      needed
-                          units: {acc: g}                  of the sensors; the rest may be left out
+                          units: {acc: g, light: lux}      of sensors, and of channels without an axis;
+                                                           this and the rest may be left out
                           placement: a watch on the wrist
                           licence: not public
                           citation: Me 2026
@@ -14,6 +15,8 @@
 `file` is below NAME. `subject` is a whole number or a name. `label` is a class, or is empty where the
 recording has a column `label` of its own, with a class for each sample, or nothing for a sample that is to be
 left out. Every other column is a channel, placement_sensor_axis or sensor_axis; all recordings have the same.
+A column of times or of row numbers (time, timestamp, t, index, ...) is refused: rate_hz says when each row
+was taken.
 
 R samples.
 """
@@ -35,6 +38,8 @@ from experiments.data.windows import DataError, DataSet, Person, Raw, Recording,
 ORIGIN = "your own recordings (experiments/data/csv_files.py shows the layout)"
 KEYS = ("rate_hz", "classes", "units", "placement", "licence", "citation")
 PERSON = ("age_years", "height_cm", "weight_kg", "hand")
+CLOCKS = ("time", "time_s", "time_ms", "time_us", "time_ns", "timestamp", "datetime", "date", "t", "seconds")
+COUNTERS = ("index", "i", "sample", "row", "unnamed")  # pandas reads an index as "Unnamed: 0"
 
 
 class _Row(NamedTuple):
@@ -51,12 +56,12 @@ def find(name: str, root: Path) -> DataSet:
     """The entry of `csv:NAME`; raises FileNotFoundError, DataError."""
     about_path, rows_path, first, *_ = _files(name, root)
     about, rows = _about(about_path), _rows(rows_path)
-    channels = tuple(column for column in table.header(first) if column != "label")
+    channels = tuple(column for column in _columns(first) if column != "label")
     if not channels:
         raise DataError(first, 1, "no column but label")
     units = about.get("units", {})
     if wrong := [sensor for sensor in units if sensor not in sensors(channels)]:
-        message = f"units: {wrong[0]} is no sensor of {', '.join(channels)}"
+        message = f"units: {wrong[0]} is no sensor: {yamlfile.nearest(str(wrong[0]), sensors(channels))}"
         raise DataError(about_path, None, message)
     return DataSet(
         name=f"csv:{name}",
@@ -103,7 +108,7 @@ def _recordings(
 ) -> Iterator[Recording]:
     place = {name: number for number, name in enumerate(classes)}
     for row, path in zip(rows, paths[2:], strict=True):
-        own = "label" in (columns := table.header(path))
+        own = "label" in (columns := _columns(path))
         if set(columns) - {"label"} != set(channels):
             raise DataError(path, 1, f"{', '.join(columns)}: {paths[2].name} has {', '.join(channels)}")
         if own == bool(row.label):
@@ -124,9 +129,22 @@ def _recordings(
             if found.isna().any():
                 wrong = int(np.flatnonzero(found.isna())[0])
                 text = str(frame["label"].iloc[wrong])
-                raise DataError(path, wrong + 2, f"label {text!r}: {yamlfile.nearest(text, classes)}")
+                message = f"label {text!r}: {yamlfile.nearest(text, classes)}"
+                raise DataError(path, table.lines(path)[wrong], message)
             label = found.to_numpy(dtype=np.int64)
         yield Recording(series, label, row.subject)
+
+
+def _columns(path: Path) -> list[str]:
+    """The columns of a recording: `label` and channels."""
+    columns = table.header(path)
+    for place, column in enumerate(columns, 1):
+        if not column.strip():
+            raise DataError(path, 1, f"column {place} has no name (pandas: to_csv(index=False))")
+        if column.strip().lower().partition(":")[0] in (*CLOCKS, *COUNTERS):
+            message = f"column {column!r}: take it out (rate_hz says when each row was taken)"
+            raise DataError(path, 1, f"{message}, or rename it if it is a sensor")
+    return columns
 
 
 def _rows(path: Path) -> list[_Row]:
@@ -136,7 +154,7 @@ def _rows(path: Path) -> list[_Row]:
         raise DataError(path, None, "no recording is listed")
     subjects = numbered(frame["subject"])
     rows = []
-    for line, fields in enumerate(frame.to_dict("records"), 2):
+    for line, fields in zip(table.lines(path), frame.to_dict("records"), strict=True):
         file, subject = fields["file"], fields["subject"]
         if not file or Path(file).is_absolute() or ".." in Path(file).parts:
             raise DataError(path, line, f"file {file!r} should be a file below {path.parent.name}")

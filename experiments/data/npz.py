@@ -5,13 +5,13 @@ Arrays, W windows of M channels and T steps (those without a ? must be there, no
 
     series    (W, M, T)  numbers, all finite
     label     (W,)       whole numbers from 0
-    classes   (Y,)?      names of the labels; class_0, class_1, ... without
+    classes   (Y,)?      names of the labels; without, class_0, class_1, ..., and each has a window
     channels  (M,)?      placement_sensor_axis or sensor_axis, such as wrist_acc_x; channel_1, ... without
     subject   (W,)?      whole numbers or names; without, there is no split by subject
     session   (W,)?      whole numbers or names of recordings; without, each window is its own
     official  (W,)?      0 train, 1 test
     rate_hz   ()?        sampling rate; captions of the series need it
-    units     (U,)?      such as "acc=g", one for each sensor of the channels
+    units     (U,)?      such as "acc=g", one for each sensor, or channel without an axis ("light=lux")
     placement, licence, citation  ()?  text
 """
 
@@ -32,6 +32,7 @@ NEEDED = ("series", "label")
 PER_WINDOW = ("label", "subject", "session", "official")
 NAMES, TEXTS = ("classes", "channels", "units"), ("placement", "licence", "citation")
 KNOWN = {"series", "rate_hz", *PER_WINDOW, *NAMES, *TEXTS}
+LARGEST = np.iinfo(np.int64).max
 
 
 def find(name: str, root: Path) -> DataSet:
@@ -39,13 +40,7 @@ def find(name: str, root: Path) -> DataSet:
     path = _files(name, root)[0]
     windows, channels, samples = _head(path)
     arrays = _arrays(path, windows)
-    label = arrays["label"]
-    classes = _names(path, arrays, "classes", [f"class_{i}" for i in range(int(label.max()) + 1)])
-    wrong = np.flatnonzero((label < 0) | (label >= len(classes)))
-    if len(wrong):
-        _refuse(
-            path, "label", f"window {wrong[0]} has {label[wrong[0]]}, and there are {len(classes)} classes"
-        )
+    classes = _classes(path, arrays)
     names = _names(path, arrays, "channels", [f"channel_{i + 1}" for i in range(channels)])
     if len(names) != channels:
         _refuse(path, "channels", f"{len(names)} names, and series has {channels} channels")
@@ -152,6 +147,8 @@ def _arrays(path: Path, windows: int) -> dict[str, np.ndarray]:
             number = numbered(found.tolist())
             arrays[name] = np.array([number[text] for text in found.tolist()], dtype=np.int64)
         elif found.dtype.kind in "iu":
+            if found.max() > LARGEST:
+                _refuse(path, name, f"window {found.argmax()} has {found.max()}: the largest is {LARGEST}")
             arrays[name] = found.astype(np.int64)
         else:
             _refuse(path, name, f"{found.dtype}, and should be whole numbers")
@@ -160,6 +157,22 @@ def _arrays(path: Path, windows: int) -> dict[str, np.ndarray]:
     if "official" in arrays and not np.isin(arrays["official"], (0, 1)).all():
         _refuse(path, "official", "other numbers than 0 (train) and 1 (test)")
     return arrays
+
+
+def _classes(path: Path, arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
+    """The classes' names, of which every label is one."""
+    label = arrays["label"]
+    if len(wrong := np.flatnonzero(label < 0)):
+        _refuse(path, "label", f"window {wrong[0]} has {label[wrong[0]]}, and labels start at 0")
+    used = np.unique(label)
+    gaps = np.flatnonzero(used != np.arange(len(used)))
+    if "classes" not in arrays and len(gaps):
+        _refuse(path, "label", f"no window has label {gaps[0]}: give classes")
+    classes = _names(path, arrays, "classes", [f"class_{i}" for i in range(len(used))])
+    if len(wrong := np.flatnonzero(label >= len(classes))):
+        message = f"window {wrong[0]} has {label[wrong[0]]}, and there are {len(classes)} classes"
+        _refuse(path, "label", message)
+    return classes
 
 
 def _names(path: Path, arrays: dict[str, np.ndarray], array: str, default: list[str]) -> tuple[str, ...]:
@@ -180,8 +193,8 @@ def _units(path: Path, arrays: dict[str, np.ndarray], channels: tuple[str, ...])
     for text in _names(path, arrays, "units", []):
         sensor, _, unit = text.partition("=")
         if sensor not in known or not unit:
-            one_of = ", ".join(known) or "the channels' names"
-            _refuse(path, "units", f"{text!r} should be sensor=unit, with a sensor of {one_of}")
+            message = f"{text!r} should be sensor=unit, with a sensor of {', '.join(known)}"
+            _refuse(path, "units", message)
         units[sensor] = unit
     return units
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from experiments.signals import parts
+
 
 def numbered(names: Iterable[str]) -> dict[str, int]:
     """A number for each name: the one that it is, where all are whole, else its place in their order."""
@@ -12,5 +14,5 @@ def numbered(names: Iterable[str]) -> dict[str, int]:
 
 
 def sensors(channels: Iterable[str]) -> list[str]:
-    """The second-last part of each channel's name, for which units may be given."""
-    return sorted({channel.split("_")[-2] for channel in channels if "_" in channel})
+    """What units may be given for: each channel's sensor, or the channel itself where it has no axis."""
+    return sorted({parts(channel)[1] or channel for channel in channels})

@@ -5,9 +5,8 @@ R rows.
 """
 
 import csv
-import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,9 @@ from experiments.data.windows import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MAX = float(np.finfo(np.float32).max)
+NO_UTF8 = "this is no text in UTF-8: save it so"
 
 
 def matrix(path: Path, width: int) -> np.ndarray:
@@ -56,14 +58,29 @@ def fault(path: Path, width: int, gaps: bool = False) -> DataError:
 
 
 def header(path: Path) -> list[str]:
-    """The column names of a CSV file; raises DataError where there are none or one is given twice."""
+    """The column names of a CSV file, '' where one has none; raises DataError for a first line that doesn't
+    name columns, or names two alike."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        names = next(csv.reader(file), [])
-    if not names:
+        names = next(csv.reader(file), None)
+    if names is None:
         raise DataError(path, None, "this file is empty")
-    if twice := [name for name in names if names.count(name) > 1]:
+    if _blank(names):
+        raise DataError(path, 1, "this line is blank, and the first should name the columns")
+    if _garbled("".join(names)):
+        raise DataError(path, 1, NO_UTF8)
+    if names[0].startswith("#"):
+        raise DataError(path, 1, f"the first line should name the columns: take out {names[0][:40]!r}")
+    for mark in (";", "\t"):
+        if len(names) == 1 and mark in names[0]:
+            raise DataError(path, 1, f"columns are separated by {mark!r}: use commas")
+    if twice := [name for name in names if name and names.count(name) > 1]:
         raise DataError(path, 1, f"two columns are named {twice[0]!r}")
     return names
+
+
+def lines(path: Path) -> list[int]:
+    """The line of each row below the header of a CSV file, as pandas counts rows: blank lines are none."""
+    return [line for line, _ in _rows(path)][1:]
 
 
 def columns(path: Path, numbers: Sequence[str], words: Sequence[str] = ()) -> "pd.DataFrame":
@@ -76,7 +93,7 @@ def columns(path: Path, numbers: Sequence[str], words: Sequence[str] = ()) -> "p
         raise DataError(path, 1, f"no column {lacking[0]!r}: it has {', '.join(names)[:200]}")
     kinds: dict[str, type] = dict.fromkeys(numbers, np.float32) | dict.fromkeys(words, str)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), np.errstate(over="ignore"):
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of a first row that is too long
             frame = pd.read_csv(
                 path, dtype=kinds, keep_default_na=False, index_col=False, encoding="utf-8-sig"
@@ -103,20 +120,38 @@ def last_line(path: Path) -> str:
 
 def _csv_fault(path: Path, names: list[str], numbers: Sequence[str]) -> DataError:
     """The first line that hasn't as many values as the header, or has something else for a number."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.reader(file)
-        for row in reader:
-            line = reader.line_num
-            if row and len(row) != len(names):
-                return DataError(path, line, f"{len(row)} values, and the header has {len(names)}")
-            for name, text in zip(names, row, strict=False):
-                if line > 1 and name in numbers and not _finite(text):
-                    return DataError(path, line, f"{text[:40]!r} in column {name} is no finite number")
+    for line, row in _rows(path):
+        if len(row) != len(names):
+            return DataError(path, line, f"{len(row)} values, and the header has {len(names)}")
+        if _garbled("".join(row)):
+            return DataError(path, line, NO_UTF8)
+        for name, text in zip(names, row, strict=True):
+            if line > 1 and name in numbers and not _finite(text):
+                return DataError(path, line, f"{text[:40]!r} in column {name} is no finite number")
     return DataError(path, None, "this is no CSV file with a header, in UTF-8")
 
 
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line that it ends on, values) of each row of a CSV file, the header too, but not of blank lines."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.reader(file)
+        for row in reader:
+            if not _blank(row):
+                yield reader.line_num, row
+
+
+def _blank(row: list[str]) -> bool:
+    return not row or (len(row) == 1 and row[0].isspace())
+
+
+def _garbled(text: str) -> bool:
+    """Whether it was no UTF-8, as UTF-16 and Latin-1 aren't."""
+    return "\0" in text or "\ufffd" in text
+
+
 def _finite(text: str) -> bool:
+    """Whether numpy and pandas read a finite float32; Python's own float takes 1_000 too."""
     try:
-        return math.isfinite(float(text))
+        return text.isascii() and "_" not in text and abs(float(text)) <= MAX
     except ValueError:
         return False
