@@ -63,8 +63,7 @@ def examine(path: Path) -> Bank:
     entries, faults = captions.entries(document, classes)
     groups: dict[str, str] = {}
     if not faults:
-        groups, faults, notes = _groups(document, entries)
-        findings += [Finding(path, line, "warning", message) for line, message in notes]
+        groups, faults = _groups(document, entries)
     findings += [Finding(path, fault.line or 1, "error", fault.message) for fault in faults]
     for at, message in [*_unread(document.data), *_provenance(document.data)]:
         findings.append(Finding(path, document.line(at), "warning", message))
@@ -87,6 +86,8 @@ def _classes(path: Path, document: yamlfile.Document) -> tuple[tuple[str, ...], 
 
 
 def _unread(bank: dict[str, Any]) -> Iterator[tuple[yamlfile.Keys, str]]:
+    if bank.get("concepts") is None:
+        yield ("concepts",), "no `concepts`: sub_action losses need them ({} if no two phrases mean the same)"
     for key in bank:
         if key not in KEYS:
             yield (key,), f"nobody reads `{key}`; {yamlfile.nearest(key, KEYS)}"
@@ -122,14 +123,11 @@ def _names(path: Path, entries: list[Entry]) -> Iterator[Finding]:
 
 def _groups(
     document: yamlfile.Document, entries: list[Entry]
-) -> tuple[dict[str, str], list[yamlfile.FileError], list[tuple[int, str]]]:
-    """{phrase: concept}, faults, and warnings; a bank that has no concepts is good for all but the sub_action
-    losses."""
+) -> tuple[dict[str, str], list[yamlfile.FileError]]:
+    """{phrase: concept}, and faults: none where there are no concepts, which only sub_action losses need."""
     if document.data.get("concepts") is None:
-        message = "no `concepts`: sub_action losses need them ({} if no two phrases mean the same)"
-        return {}, [], [(document.line(("concepts",)), message)]
-    phrases = [entry.text for entry in entries if entry.form == "sub_actions"]
-    return *concepts.groups(document, phrases), []
+        return {}, []
+    return concepts.groups(document, [entry.text for entry in entries if entry.form == "sub_actions"])
 
 
 def _provenance(data: dict[str, Any]) -> Iterator[tuple[yamlfile.Keys, str]]:

@@ -31,17 +31,10 @@ def data(
     from experiments import data as sets
     from experiments.config import RunConfig
 
-    family, _, rest = name.partition(":")
-    if download and family != "uea":
+    if download and not name.startswith("uea:"):
         fail(f"--download fetches uea: sets alone: `shapelex data` says where {name} comes from")
     try:
-        try:
-            entry = sets.entry(name)
-        except FileNotFoundError:
-            if not download:
-                raise
-            sets.archive.download(rest, sets.root())
-            entry = sets.entry(name)
+        entry = _entry(name, download)
         asked: dict[str, Any] = {"name": name, "length": length or (64 if entry.kind == "series" else None)}
         if entry.kind == "recordings":
             asked |= {"window_s": window_s, "overlap_frac": overlap_frac}
@@ -52,6 +45,18 @@ def data(
     except (OSError, ValueError) as error:
         fail(str(error))
     _describe(entry, raw, config.data, plot)
+
+
+def _entry(name: str, download: bool) -> "DataSet":
+    from experiments import data as sets
+
+    try:
+        return sets.entry(name)
+    except FileNotFoundError:
+        if not download:
+            raise
+    sets.archive.download(name.partition(":")[2], sets.root())
+    return sets.entry(name)
 
 
 def _list() -> None:

@@ -56,7 +56,7 @@ def make(
         if out is not None:
             writer.refuse_existing(out, force)  # before a model is loaded
         named = writer.meanings(dataset, entry.classes)
-        console.print(f"{len(named)} classes: {', '.join(named.values())}\nopening {llm}")
+        console.print(f"{len(named)} classes: {', '.join(named.values())}\nopening the model")
         client = open_client(llm, model, max_tokens)
         name = f"{dataset.rpartition(':')[2]}-{_slug(client.name)}"
         out = out or captions.bank_path(dataset, name)
@@ -77,10 +77,9 @@ def make(
     if outcome.bank is None:
         fail(f"no bank written: {len(outcome.failed)} of {len(named)} classes lack texts{_kept(out)}", 1)
     known = captions.bank_path(dataset, out.stem)
-    use = "a sweep reads it as" if out == known else f"copy it to {known.parent}/ for a sweep to read it as"
-    console.print(
-        f"wrote {out}\nread it through, then: shapelex text check {out}\n{use} text.bank: {out.stem}"
-    )
+    copied = "" if out.resolve() == known.resolve() else f"copied to {known}, "
+    console.print(f"wrote {out}\nread it through, then: shapelex text check {out}")
+    console.print(f"{copied}a sweep reads it as text.bank: {out.stem}")
 
 
 def _kept(out: Path | None) -> str:
@@ -123,16 +122,13 @@ def check(
         print(finding)
     levels = [finding.level for finding in found.findings]
     print(
-        f"{levels.count('error')} errors, {levels.count('warning')} warnings; "
+        f"{path}: {levels.count('error')} errors, {levels.count('warning')} warnings; "
         f"{len(found.classes)} classes, {len(found.entries)} texts"
     )
     if found.broken:
         print("its concepts and wording are looked at once the errors are mended")
         raise typer.Exit(1)
-    try:
-        _print_wording(found, picture)
-    except OSError as error:
-        fail(f"{picture}: {error.strerror}")
+    _print_wording(found, picture)
 
 
 def _bank_file(bank: str) -> Path:
@@ -165,7 +161,10 @@ def _print_wording(found: "Bank", picture: Path) -> None:
     rows = [i for i, entry in enumerate(found.entries) if entry.form == "sub_actions"]
     likeness = bank_check.similarity([found.entries[i] for i in rows], vectors[rows], found.groups)
     _print_merges(likeness)
-    bank_picture.draw(likeness, picture)
+    try:
+        bank_picture.draw(likeness, picture)
+    except OSError as error:
+        fail(f"no picture {picture}: {error.strerror or error}")
     print(f"wrote {picture}")
 
 

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 TEMPERATURE = 0.7
-MAX_TOKENS = {"hf": 1000, "openai": 4096}  # a class takes about 350; servers may count thinking too
 TIMEOUT_S = 300.0  # between two parts of an answer
 RETRIES = 5
 KEY = "OPENAI_API_KEY"
@@ -46,11 +45,11 @@ def open_client(llm: str, model: str | None, max_tokens: int | None = None) -> C
     """The client that `hf:FOLDER_OR_ID` or `openai:BASE_URL` names; raises Unavailable."""
     kind, _, rest = llm.partition(":")
     if kind == "openai" and rest:
-        return OpenAI(rest, model, os.environ.get(KEY, "").strip(), max_tokens or MAX_TOKENS[kind])
+        return OpenAI(rest, model, os.environ.get(KEY, "").strip(), max_tokens)
     if kind == "hf" and rest:
         if model is not None:
             raise Unavailable(f"--model belongs to openai:BASE_URL; hf:{rest} already names its model")
-        return Transformers(rest, max_tokens or MAX_TOKENS[kind])
+        return Transformers(rest, max_tokens)
     raise Unavailable(f"--llm {llm!r}: expected hf:FOLDER_OR_ID or openai:BASE_URL")
 
 
@@ -58,7 +57,9 @@ class Transformers:
     """Any causal language model that transformers loads from this machine: a folder, a folder with one .gguf
     file, or an id of the Hugging Face hub that was fetched before. Nothing is downloaded."""
 
-    def __init__(self, where: str, max_tokens: int = MAX_TOKENS["hf"]) -> None:
+    MAX_TOKENS = 1000  # a class takes about 350
+
+    def __init__(self, where: str, max_tokens: int | None = None) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
@@ -88,7 +89,10 @@ class Transformers:
         self.name = gguf[0].stem if gguf else folder.resolve().name if folder.is_dir() else where
         revision = getattr(self.model.config, "_commit_hash", None)
         self.source = str(folder.resolve()) if folder.is_dir() else f"{where}@{revision}"
-        self.settings: dict[str, Any] = {"temperature": TEMPERATURE, "max_tokens": max_tokens}
+        self.settings: dict[str, Any] = {
+            "temperature": TEMPERATURE,
+            "max_tokens": max_tokens or self.MAX_TOKENS,
+        }
         self.settings |= {"revision": revision} if revision else {}
 
     def ask(self, prompt: str, seed: int) -> str:
@@ -128,8 +132,10 @@ class OpenAI:
     along. A setting that the server refuses is left out.
     """
 
+    MAX_TOKENS = 4096  # servers may count thinking too
+
     def __init__(
-        self, base_url: str, model: str | None, key: str, max_tokens: int = MAX_TOKENS["openai"],
+        self, base_url: str, model: str | None, key: str, max_tokens: int | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:  # fmt: skip
         import openai
@@ -138,20 +144,25 @@ class OpenAI:
         self.key = key
         if not (key.isascii() and key.isprintable()):
             raise Unavailable(f"{KEY} holds characters that no HTTP header can carry")
-        # A proxy tunnels https; of http it would read the key, and it need not reach this machine's servers.
-        http = openai.DefaultHttpxClient(follow_redirects=False, trust_env=self.base.startswith("https:"))
+        # The environment's account is for OpenAI itself; a server without a key gets no such header at all.
+        self.headers: Any = {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
+        self.headers |= {} if key else {"Authorization": openai.omit}
         self.timeout_s = timeout_s
-        self.headers: Any = {} if key else {"Authorization": openai.omit}
-        self.client = openai.OpenAI(
-            base_url=self.base,
-            api_key=key or "none",
-            timeout=timeout_s,
-            max_retries=RETRIES,
-            http_client=http,
-        )
+        try:
+            # A proxy tunnels https; of http it would read the key, and this machine's servers need none.
+            http = openai.DefaultHttpxClient(follow_redirects=False, trust_env=self.base.startswith("https:"))
+            self.client = openai.OpenAI(
+                base_url=self.base,
+                api_key=key or "none",
+                timeout=timeout_s,
+                max_retries=RETRIES,
+                http_client=http,
+            )
+        except Exception as error:  # of proxies and certificates that the environment names
+            raise Unavailable(f"{self.base}: {_line(error)[:200]}") from error
         self.optional: dict[str, Any] = {
             "temperature": TEMPERATURE,
-            "max_tokens": max_tokens,
+            "max_tokens": max_tokens or self.MAX_TOKENS,
             "response_format": {"type": "json_object"},
             "seed": True,
         }
@@ -184,9 +195,7 @@ class OpenAI:
         except (LookupError, TypeError, AttributeError):
             start = self._clean(json.dumps(answer))[:120]
             raise Rejected(f"the server's answer is no chat completion: {start}") from None
-        if ended == "length":
-            raise Rejected(f"cut off at {self.optional.get('max_tokens')} tokens: --max-tokens allows more")
-        if not isinstance(text, str):
+        if not isinstance(text, str) or not text.strip():
             raise Rejected(self._clean(_line(f"{refusal or 'no text'}, finish_reason {ended}"))[:200])
         return self._clean(text)
 
@@ -209,7 +218,7 @@ class OpenAI:
             response = request(extra_headers=self.headers)
         except openai.APIStatusError as error:
             answer, status = self._clean(error.response.text), error.status_code
-            line = f"{error.request.url}: HTTP {status} {' '.join(answer.split())[:200]!r}"
+            line = f"{error.request.url}: HTTP {status} {_line(answer)[:200]!r}"
             if status in (400, 422):
                 raise _Refused(line, answer) from None
             hints = {401: f"is {KEY} set and right?", 403: f"is {KEY} set and right?",
@@ -223,10 +232,12 @@ class OpenAI:
             slow = isinstance(error, openai.APITimeoutError)
             problem = f"no answer within {self.timeout_s:g} s" if slow else _line(error.__cause__ or error)
             raise Unavailable(f"{self.base}: {self._clean(problem)[:200]} ({RETRIES + 1} attempts)") from None
+        except Exception as error:  # of a host that can't be one
+            raise Unavailable(f"{self.base}: {self._clean(_line(error))[:200]}") from error
         try:
             return json.loads(response.content)
         except (ValueError, RecursionError):
-            start = " ".join(self._clean(response.text).split())[:120]
+            start = _line(self._clean(response.text))[:120]
             raise Rejected(f"the server's answer is no JSON: {start!r}") from None
 
     def _clean(self, text: str) -> str:
@@ -254,4 +265,5 @@ def _checked(url: str) -> str:
 
 
 def _line(value: object) -> str:
-    return " ".join(str(value).split()) or type(value).__name__
+    """On one line; an exception that says nothing by its name."""
+    return " ".join(str(value).split()) or (type(value).__name__ if isinstance(value, Exception) else "")

@@ -30,7 +30,7 @@ class Screen:
         )
         self.task = self.live.add_task("starting", total=1)
         self.live.start()
-        self.began, self.total, self.eta = 0.0, 0.0, ""
+        self.began, self.first, self.total, self.eta = 0.0, 0.0, 0.0, ""
         self.trials, self.ended_trials = trials, 0
         self.last_plain = time.monotonic()
 
@@ -40,9 +40,9 @@ class Screen:
     def progress(self, done: float, total: float, running: list[str]) -> None:
         now = time.monotonic()
         if total != self.total:  # other work than before
-            self.began, self.total, self.eta = now, total, ""
-        if done:
-            self.eta = f"ETA {duration((now - self.began) * (total - done) / done)}"
+            self.began, self.first, self.total, self.eta = now, done, total, ""
+        if done > self.first:
+            self.eta = f"ETA {duration((now - self.began) * (total - done) / (done - self.first))}"
         self.live.update(
             self.task, completed=done, total=total, description=f"{self.eta}  {' '.join(running)}"
         )

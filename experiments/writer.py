@@ -114,7 +114,8 @@ def parse(text: str, taken: Mapping[str, str]) -> Answer:
         else:
             break
     else:
-        raise faults[0] if faults else Rejected("no JSON object in the answer")
+        objects = [fault for fault in faults if not str(fault).startswith("not JSON")]
+        raise (objects or faults or [Rejected("no JSON object in the answer")])[-1]
     seen = dict(taken)
     for one in answer.texts():
         if bare(one) in seen:
@@ -131,6 +132,10 @@ def _answer(text: str, start: int) -> Answer:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])[:60]
         raise Rejected(f"{where!a}: {first['msg']} ({error.error_count()} faults)") from None
+    except json.JSONDecodeError as error:
+        ends = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        hint = "; cut off? --max-tokens allows more" if ends else ""
+        raise Rejected(f"not JSON: {error.msg} at letter {error.pos - start}{hint}") from None
     except (ValueError, RecursionError) as error:
         raise Rejected(f"not JSON: {' '.join(str(error).split())[:120]}") from None
 
@@ -175,33 +180,32 @@ def make(
     """
     with _writing(out, force):
         kept, failed = _Kept(partial_path(out)), {}
-        accepted: dict[str, dict[str, Any]] = {}
+        rows: dict[str, dict[str, Any]] = {}
         taken: dict[str, str] = {}
-        keys, seconds = set(), list[float]()
+        began, classes_asked, keys = time.monotonic(), 0, set()
         for number, name in enumerate(named, 1):
             place, question = f"{number}/{len(named)} {name}", prompt(name, named, placement)
             key = digest([question, client.name, client.source, seed])
             keys.add(key)
-            row = next((row for row in kept.rows(key) if _holds(row, taken)), None)
+            row = kept.answer(key, taken)
             if row is not None:
                 report(f"{place}: kept from before")
             else:
                 report(f"{place}: asking")
-                began = time.monotonic()
                 row = _ask(client, question, seed, {"key": key, "class": name}, taken, kept, report)
-                seconds.append(time.monotonic() - began)
-                left = (len(named) - number) * sum(seconds) / len(seconds)
-                ended = "no usable answer" if row is None else "answered"
-                report(f"{place}: {ended} in {duration(seconds[-1])}, {duration(left)} to go")
+                classes_asked += 1
+                left_s = (time.monotonic() - began) * (len(named) - number) / classes_asked
+                report(f"{place}: {'answered' if row else 'no usable answer'}, {duration(left_s)} to go")
             if row is None:
                 failed[name] = f"{ATTEMPTS} answers rejected, the last: {kept.added[-1]['rejected']}"
                 continue
-            accepted[name] = row | {"before": sum("rejected" in other for other in kept.rows(key))}
+            rows[name] = row | {"before": sum("rejected" in other for other in kept.rows(key))}
             taken |= {bare(one): f"a text of {name} too" for one in Answer(**row["answer"]).texts()}
         counts = len(kept.added), sum("rejected" in row for row in kept.added)
         if failed:
             return Outcome(None, failed, *counts)
-        yamlfile.dump(out, _bank(dataset, named, placement, client.name, seed, accepted))
+        refuse_existing(out, force)  # again: hours may have passed
+        yamlfile.dump(out, _bank(dataset, named, placement, client.name, seed, rows))
         kept.drop(keys)
         return Outcome(out, {}, *counts)
 
@@ -245,6 +249,13 @@ class _Kept:
     def rows(self, key: str) -> list[dict[str, Any]]:
         return [row for row in self.all if row["key"] == key]
 
+    def answer(self, key: str, taken: Mapping[str, str]) -> dict[str, Any] | None:
+        """A row with an answer, none of whose texts is another class's."""
+        for row in self.rows(key):
+            if "answer" in row and not {bare(t) for t in Answer(**row["answer"]).texts()} & set(taken):
+                return row
+        return None
+
     def add(self, row: dict[str, Any]) -> None:
         self.added.append(row)
         self._write([*self.all, row])
@@ -258,10 +269,6 @@ class _Kept:
             write_bytes(self.path, "".join(json.dumps(row) + "\n" for row in rows).encode())
         else:
             self.path.unlink(missing_ok=True)
-
-
-def _holds(row: dict[str, Any], taken: Mapping[str, str]) -> bool:
-    return "rejected" not in row and not {bare(t) for t in Answer(**row["answer"]).texts()} & set(taken)
 
 
 def _bank(

@@ -55,10 +55,11 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
         pass
 
+    def titled(self) -> dict[str, str]:
+        return {name.title(): value for name, value in self.headers.items()}
+
     def do_GET(self) -> None:
-        self.server.asked.append(
-            (self.path, {name.title(): value for name, value in self.headers.items()}, None)
-        )
+        self.server.asked.append((self.path, self.titled(), None))
         if self.path.endswith("/html/models"):
             self.send(200, "<html>")
             return
@@ -66,9 +67,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(
-            (self.path, {name.title(): value for name, value in self.headers.items()}, body)
-        )
+        self.server.asked.append((self.path, self.titled(), body))
         fault = self.server.faults.pop(0) if self.server.faults else None
         prompt = body["messages"][0]["content"]
         if fault is None:

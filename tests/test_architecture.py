@@ -13,9 +13,10 @@ ONLY = {  # package -> the modules that alone may import it
     "optuna": {"experiments/search.py"},
     "mlflow": {"experiments/track.py"},
     "lightning": {"experiments/lit.py", "experiments/train.py"},
+    "openai": {"experiments/llm.py"},
     "yaml": {"experiments/yamlfile.py"},
 }
-LAZY = ("torch", "mlflow", "optuna", "pandas", "lightning", "sklearn", "matplotlib")
+LAZY = ("torch", "mlflow", "openai", "optuna", "pandas", "lightning", "sklearn", "matplotlib")
 
 
 def imports(path: Path) -> set[str]:

@@ -38,6 +38,7 @@ concept:
   foot: [lift the foot, lift the feet]
 """
 FOUND = """\
+1: warning: no `concepts`: sub_action losses need them ({} if no two phrases mean the same)
 1: warning: provenance does not say written_by
 1: warning: provenance does not say reviewed_by
 1: warning: provenance does not say date
@@ -245,7 +246,7 @@ def test_the_verb_on_a_bare_name_measures_the_real_bank(tmp_path: Path) -> None:
 def test_the_verb_ends_with_1_for_a_broken_bank_and_names_every_fault(tmp_path: Path) -> None:
     written(tmp_path, BROKEN)
     ran = check(tmp_path, "bank.yaml")
-    assert ran.returncode == 1 and "7 errors, 9 warnings; 4 classes" in ran.stdout
+    assert ran.returncode == 1 and "bank.yaml: 7 errors, 10 warnings; 4 classes" in ran.stdout
     assert "bank.yaml:16: warning" in ran.stdout and os.listdir(tmp_path) == ["bank.yaml"]
 
 

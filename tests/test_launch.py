@@ -205,9 +205,13 @@ def test_a_sweep_goes_on_where_it_stopped_and_a_failure_waits_to_be_retried(
 def test_the_screen_shows_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     screen, line = Screen(trials=2), "into=[z] [/red] " + 30 * "one line "
     screen.progress(1, 2, ["into=[/z]"])
-    assert screen.eta
-    screen.progress(0, 30, ["other work"])
-    assert not screen.eta
+    screen.progress(1.5, 2, ["into=[/z]"])
+    assert screen.eta == "ETA 0:00"
+    screen.progress(20, 80, ["other work"])
+    assert not screen.eta  # the 20 were there before the clock began
+    screen.began -= 10
+    screen.progress(40, 80, ["other work"])
+    assert screen.eta == "ETA 0:20"
     screen.note(line)
     screen.close()
     assert capsys.readouterr().out == line + "\n"

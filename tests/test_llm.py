@@ -72,7 +72,7 @@ NONSENSE = [
     ((200, {"error": {"message": f"no credit for {KEY}"}}), '"no credit for ***"'),
     ((200, completion(None)), "no text, finish_reason None"),
     ((200, completion([{"type": "text"}])), "no text, finish_reason None"),
-    ((200, completion("{", "length")), "cut off at 4096 tokens: --max-tokens allows more"),
+    ((200, completion("", "length")), "no text, finish_reason length"),
     (
         (200, completion(None, finish_reason="content_filter", refusal="I won't.")),
         "I won't., finish_reason content_filter",
@@ -128,12 +128,16 @@ def test_what_will_not_pass_is_said_at_once(server: Server, status: int) -> None
     assert KEY not in str(caught.value) and "bad key ***" in str(caught.value)
 
 
-def test_a_request_carries_key_seed_and_settings_and_no_key_comes_back(server: Server) -> None:
+def test_a_request_carries_key_seed_and_settings_and_no_key_comes_back(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-mine")
     one = client(server)
     server.faults.append(f'{{"keyword": "{KEY}"}}')
     assert one.ask(PROMPT, 7) == '{"keyword": "***"}'
     (_, headers, body), *_ = server.asked
-    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert headers["Authorization"] == f"Bearer {KEY}" and "mine" not in str(headers)
     assert (body["model"], body["seed"], body["temperature"]) == ("writer", 7, 0.7)
     assert body["response_format"] == {"type": "json_object"}
     assert KEY not in f"{one.name}{one.settings}"
@@ -182,6 +186,25 @@ def test_no_proxy_sees_a_request_to_a_server_without_tls(
         monkeypatch.delenv("NO_PROXY", raising=False)
         assert client(server).ask(PROMPT, 7)
         assert proxy.asked == [] and len(server.questions) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ALL_PROXY", "socks5://127.0.0.1:9"), ("HTTPS_PROXY", "odd://127.0.0.1:9")]
+)
+def test_an_environment_that_no_client_can_be_made_of_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(llm.Unavailable, match=r"^https://127.0.0.1:9/v1: ") as caught:
+        llm.OpenAI("https://127.0.0.1:9/v1", "m", KEY)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("host", [".a", "a" * 70])
+def test_a_host_that_can_not_be_one_is_one_line(host: str) -> None:
+    with pytest.raises(llm.Unavailable, match=r"^http://") as caught:
+        llm.OpenAI(f"http://{host}/v1", "m", KEY).ask(PROMPT, 7)
+    assert len(str(caught.value).splitlines()) == 1 and KEY not in str(caught.value)
 
 
 def test_nobody_at_home_is_named() -> None:

@@ -72,7 +72,9 @@ EIGHT = [f"part {word}" for word in ("one", "two", "three", "four", "five", "six
 REJECTED = [
     ("I can't do that.", "no JSON object"),
     ("{'keyword': 'x'}", "not JSON"),
-    (FIRST[:-200], "not JSON"),
+    (FIRST[:-200], "cut off? --max-tokens allows more"),
+    (FIRST[:-1], "not JSON: Expecting ',' delimiter at letter"),
+    ("For {badminton}: {}", "'keyword': Field required"),
     ('{"keyword": "a", "keyword": "b"}', "not JSON: a key is given twice"),
     ('{"keyword": NaN}', "'keyword': Input should be a valid string"),
     ("{" * 5000, "not JSON"),
@@ -125,7 +127,7 @@ def test_a_rejected_answer_is_asked_for_again_with_another_seed(server: Server, 
     seeds = [question["seed"] for question in server.questions]
     assert len(set(seeds)) == 6 and seeds[2] == seeds[3] == seeds[4]  # retries ask the same
     assert lines[:2] == ["1/4 badminton: asking", "answer 1 rejected: no JSON object in the answer"]
-    assert re.fullmatch(r"1/4 badminton: answered in 0:0\d, 0:\d\d to go", lines[3])
+    assert re.fullmatch(r"1/4 badminton: answered, 0:\d\d to go", lines[3])
     answers = yamlfile.read(tmp_path / "bank.yaml").data["provenance"]["answers"]
     assert [answer["rejected_before"] for answer in answers.values()] == [2, 0, 0, 0]
     assert answers["badminton"]["seed"] == seeds[2]
@@ -151,7 +153,7 @@ def test_a_class_that_stays_without_an_answer_fails_by_name_and_the_others_are_k
     server.asked.clear()
     lines: list[str] = []
     assert make(server, out, lines=lines) == writer.Outcome(out, {}, 1, 0)
-    assert lines[0] == "1/4 badminton: asking" and lines[1].startswith("1/4 badminton: answered in 0:00")
+    assert lines[0] == "1/4 badminton: asking" and lines[1].startswith("1/4 badminton: answered, 0:00")
     assert lines[2:] == [f"{n}/4 {name}: kept from before" for n, name in enumerate(CLASSES[1:], 2)]
     assert not old & {question["seed"] for question in server.questions}  # no seed that failed before
     provenance = yamlfile.read(out).data["provenance"]
@@ -224,25 +226,33 @@ def test_a_model_that_refuses_one_class_is_asked_for_the_others(server: Server, 
     assert outcome == (None, {"badminton": reason}, 8, 5)
 
 
-def test_one_run_at_a_time_writes_a_bank_and_none_that_has_appeared_is_overwritten(
-    server: Server, tmp_path: Path
-) -> None:
-    out = tmp_path / "bank.yaml"
+def test_one_run_at_a_time_writes_a_bank(server: Server, tmp_path: Path) -> None:
+    out, refused = tmp_path / "bank.yaml", list[str]()
 
     def meanwhile(line: str) -> None:
-        if line.endswith("kept from before") or not line.startswith("1/4 badminton: answered"):
-            return
         with pytest.raises(Locked):
             make(server, out, seed=1)
+        refused.append(line)
 
     client = llm.OpenAI(server.url, None, KEY)
     assert writer.make(DATASET, NAMED, "a watch", client, out, 0, meanwhile).asked == 4
-    assert len(server.questions) == 4
-    out.write_text("by hand")
-    with pytest.raises(FileExistsError, match="overwrite it with --force"):
-        make(server, out, seed=1)
-    assert out.read_text() == "by hand" and len(server.questions) == 4
+    assert len(server.questions) == 4 and len(refused) == 8
     assert os.listdir(tmp_path) == ["bank.yaml"]
+
+
+def test_a_bank_that_is_there_or_appears_meanwhile_is_not_overwritten(server: Server, tmp_path: Path) -> None:
+    out, client = tmp_path / "bank.yaml", llm.OpenAI(server.url, None, KEY)
+
+    def by_hand(line: str) -> None:
+        out.write_text("by hand")
+
+    for asked in (4, 4):  # the second run asks nothing: the bank is there
+        with pytest.raises(FileExistsError, match="overwrite it with --force"):
+            writer.make(DATASET, NAMED, "a watch", client, out, 0, by_hand)
+        assert out.read_text() == "by hand" and len(server.questions) == asked
+    assert len(writer.partial_path(out).read_text().splitlines()) == 4
+    assert writer.make(DATASET, NAMED, "a watch", client, out, 0, print, force=True).asked == 0
+    assert captions.read_bank(out, CLASSES) == TEXTS
 
 
 def shapelex(folder: Path, *words: str, key: str = KEY) -> subprocess.CompletedProcess[str]:

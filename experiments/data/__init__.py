@@ -226,12 +226,12 @@ class Loaded(NamedTuple):
     def _validation(self) -> str:
         """What validation shares with training no one of: subjects or recordings, where they are known."""
         train, val, _ = self.split
-        subject, session = ((of[train], of[val]) for of in self.windows[2:4])
-        known = min(of.min() for of in subject) >= 0
-        if known and not np.intersect1d(*subject).size:
+        subject, session = self.windows.subject, self.windows.session
+        known = min(subject[train].min(), subject[val].min()) >= 0
+        if known and not np.intersect1d(subject[train], subject[val]).size:
             return "subjects"
-        single = len(np.unique(self.windows.session)) == len(self.windows.session)
-        if not single and not np.intersect1d(*session).size:
+        single = len(np.unique(session)) == len(session)
+        if not single and not np.intersect1d(session[train], session[val]).size:
             return "recordings"
         return "stratified part"
 

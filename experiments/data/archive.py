@@ -38,9 +38,7 @@ def read_ts(classes: tuple[str, ...], paths: list[Path], config: DataConfig) -> 
         try:
             found, labels = load_from_ts_file(str(path))
         except Exception as error:  # it raises whatever its parser trips over
-            raise DataError(
-                path, None, f"aeon can't read this .ts file: {' '.join(str(error).split())}"
-            ) from error
+            raise DataError(path, None, f"aeon can't read this .ts file: {error}") from error
         for number, (x, name) in enumerate(zip(found, labels, strict=True)):
             if str(name).lower() not in place:
                 raise DataError(path, None, f"series {number} has the unknown class {str(name)!r}")

@@ -78,7 +78,7 @@ def _read(paths: list[Path], config: DataConfig) -> Raw:
         with np.load(path, allow_pickle=False) as file, np.errstate(over="ignore"):
             series = np.asarray(file["series"], dtype=np.float32)
     except Exception as error:  # a broken archive fails in zipfile, zlib or numpy
-        _refuse(path, "series", " ".join(str(error).split()))
+        _refuse(path, "series", str(error))
     for number, window in enumerate(series):
         if not np.isfinite(window).all():
             _refuse(path, "series", f"window {number} has a value that is no finite float32")
@@ -118,7 +118,7 @@ def _head(path: Path) -> tuple[int, int, int]:
     except DataError:
         raise
     except Exception as error:  # zipfile and numpy raise what they trip over
-        _refuse(path, "series", " ".join(str(error).split()))
+        _refuse(path, "series", str(error))
     if len(shape) != 3 or 0 in shape or kind.kind not in "fiu":
         found = " x ".join(map(str, shape)) or "one value"
         _refuse(path, "series", f"{found} of {kind}, and should be windows x channels x steps of numbers")
@@ -135,7 +135,7 @@ def _arrays(path: Path, windows: int) -> dict[str, np.ndarray]:
             try:
                 arrays[name] = file[name]
             except Exception as error:  # objects, or a broken archive
-                _refuse(path, name, " ".join(str(error).split()))
+                _refuse(path, name, str(error))
     for name in PER_WINDOW:
         if name not in arrays:
             continue

@@ -68,8 +68,9 @@ def _one(path: Path) -> tuple[Recording, Person]:
     try:
         fields: dict[str, Any] = loadmat(str(path))
     except Exception as error:  # it raises whatever its parser trips over
-        line = " ".join(str(error).split())
-        raise DataError(path, None, f"this is no whole MATLAB file ({line}): get it from {ORIGIN}") from error
+        raise DataError(
+            path, None, f"this is no whole MATLAB file ({error}): get it from {ORIGIN}"
+        ) from error
     if "sensor_readings" not in fields:
         raise DataError(path, None, "no field sensor_readings")
     series = np.asarray(fields["sensor_readings"])

@@ -112,7 +112,7 @@ class DataError(ValueError):
 
     def __init__(self, path: Path, line: int | None, message: str) -> None:
         super().__init__(path, line, message)
-        self.path, self.line, self.message = path, line, message
+        self.path, self.line, self.message = path, line, " ".join(message.split())
 
     def __str__(self) -> str:
         return f"{self.path}{'' if self.line is None else f':{self.line}'}: {self.message}"
