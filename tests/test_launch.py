@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from analysis import load as analysis
 from experiments import background, track
 from experiments.cli import app
-from experiments.execute import LocalExecutor
+from experiments.execute import InlineExecutor, LocalExecutor, Task
 from experiments.launch import Launch, Summary, read_data, unfinished
 from experiments.ledger import Store
 from experiments.plan import Sweep
@@ -109,6 +109,25 @@ class Log:
 
     def ended(self, name: str, result: dict[str, Any]) -> None:
         self.results[result["signature"]] = result
+
+
+def test_how_far_encoding_is_reaches_the_report_while_a_launch_prepares(finished: Finished) -> None:
+    store, seen = finished.store, list[list[str]]()
+    sweep = load(finished.file, store)
+    first = next(iter(sweep.configs))
+
+    class Preparing(InlineExecutor):
+        """Still at work when it is first asked; its log, which a process of its own would write, by hand."""
+
+        def poll(self, timeout_s: float) -> list[tuple[Task, str | None]]:
+            return super().poll(timeout_s) if seen else []
+
+    log = store.trial(first) / "log.txt"
+    before = log.read_text()
+    log.write_text("encoded 20 of 876 texts\nencoded 40 of 876 texts\n")
+    Launch(sweep, store, Preparing(1, ["cpu"]), Log(seen.append), lambda: None).prepare(list(sweep.configs))
+    log.write_text(before)
+    assert seen == [["encoding texts"]]
 
 
 class Rescued(NamedTuple):

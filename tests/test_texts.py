@@ -62,17 +62,18 @@ def test_thirty_trials_on_one_data_set_encode_each_distinct_text_once(
 
     monkeypatch.setattr(encoder, "encode", counted)
     store, every = Store(tmp_path), set[str]()
-    ways = [{"form": "sentence"}, {"form": "all"}, {"source": "series"}, {"source": "both"},
+    ways = [{"control": "random"}, {"form": "all"}, {"source": "series"}, {"source": "both"},
             {"control": "shuffled_classes"}, {"source": "series", "control": "shuffled_samples"}]  # fmt: skip
     jobs = [job_of(store, text=way, seed=seed) for way in ways for seed in range(5)]
     trial.prepare([job for _, job in jobs])
     assert set(asked.values()) == {1}
-    before = asked.total()
+    before, packs = asked.total(), len(list(tmp_path.rglob("tokens.npy")))
     for config, job in jobs:
         text = read_text(config, job, loaded_of(config, job, store))
         assert text.assignment is not None
         every |= {line for said in text.assignment.texts for line in said.split("\n")}
     assert asked.total() == before and set(asked) == every and len(every) > 100
+    assert len(list(tmp_path.rglob("tokens.npy"))) == packs  # nor does a trial pack any, noise among them
 
 
 def test_labels_cannot_reach_what_a_caption_of_the_series_says(store: Store) -> None:
