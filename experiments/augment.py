@@ -1,17 +1,34 @@
-"""Augmentation of training windows (Um et al. 2017, arXiv 1706.00527), drawn anew each time they are seen.
+"""Training windows as an epoch shows them: their order, and their augmentation (Um et al. 2017, arXiv
+1706.00527), drawn anew each time.
 
-B windows of a step, M channels, T steps.
+W windows, B of a step, M channels, T steps.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from experiments.config import AugmentConfig
+from experiments.config import AugmentConfig, RunConfig
+from experiments.data.side import Side
+from model.streams import generator
 
 KNOTS = 4
+
+
+def shown(
+    config: RunConfig, side: Side, epoch: int, augment: "Augment | None"
+) -> tuple[Tensor, Iterator[Tensor]]:
+    """The epoch's order of the side's windows (W,), on the CPU, and the windows in that order (B, M, T), step
+    by step, augmented. Both hang on (seed, epoch) alone."""
+    order = torch.randperm(len(side), generator=generator(config.seed, epoch, "order"))
+    parts = side.parts(order.numpy(), config.train.batch_size)
+    if augment is None:
+        return order, parts
+    change = generator(config.seed, epoch, "augment")
+    return order, (augment(x_BMT, change) for x_BMT in parts)
 
 
 class Augment:

@@ -19,10 +19,15 @@ FORMS = tuple(form for form in get_args(TextConfig.model_fields["form"].annotati
 CONSTANT = "A person wears a motion sensor."
 
 
+def own_banks() -> Path:
+    """The folder of the user's banks."""
+    return data.root() / "banks"
+
+
 def bank_path(dataset: str, bank: str | None = None) -> Path:
     """The data set's own bank, or one of the user's."""
     own = BANKS / f"{dataset.rpartition(':')[2]}.yaml"
-    return own if bank is None else data.root() / "banks" / f"{bank}.yaml"
+    return own if bank is None else own_banks() / f"{bank}.yaml"
 
 
 class Entry(NamedTuple):

@@ -136,10 +136,12 @@ def _bank_file(bank: str) -> Path:
     from experiments import captions
     from experiments.yamlfile import nearest
 
-    path, own = Path(bank), captions.bank_path(bank, "any").parent
+    path = Path(bank)
     if path.is_file() or path.name != bank:
         return path
-    known = {p.stem: p for folder in (captions.BANKS, own) for p in sorted(folder.glob("*.yaml"))}
+    known = {
+        p.stem: p for folder in (captions.BANKS, captions.own_banks()) for p in sorted(folder.glob("*.yaml"))
+    }
     if bank not in known:
         fail(f"no bank '{bank}': {nearest(bank, [*known, *(p.name for p in Path().glob('*.yaml'))])}")
     return known[bank]

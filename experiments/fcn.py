@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad, relu
 
-from experiments.augment import Augment
+from experiments.augment import Augment, shown
 from experiments.best import Best
 from experiments.config import RunConfig
 from experiments.data.side import Moments, Side
 from experiments.metrics import macro_f1
 from experiments.schedule import factor
-from model.streams import generator, seeded
+from model.streams import seeded
 
 PART = 256  # windows a pass in evaluation
 
@@ -65,13 +65,9 @@ def epoch_batches(
     config: RunConfig, train: Side, epoch: int, augment: Augment | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The epoch's windows and labels, in the order and as changed as the core would see them."""
-    order = torch.randperm(len(train), generator=generator(config.seed, epoch, "order")).numpy()
-    label, size = torch.from_numpy(train.label[order]).to(train.device), config.train.batch_size
-    change = generator(config.seed, epoch, "augment")
-    for x_BMT, label_B in zip(train.parts(order, size), label.split(size), strict=True):
-        if augment is not None:
-            x_BMT = augment(x_BMT, change)
-        yield x_BMT, label_B
+    order, parts = shown(config, train, epoch, augment)
+    label = torch.from_numpy(train.label)[order].to(train.device)
+    return zip(parts, label.split(config.train.batch_size), strict=True)
 
 
 def train_epoch(
@@ -113,7 +109,7 @@ def train_fcn(
     )
     total = asked.epochs * math.ceil(len(train) / asked.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(factor, train=asked, total=total))
-    best = Best()
+    best = Best(asked)
 
     def step(loss: Tensor) -> None:
         optimizer.zero_grad()
@@ -126,17 +122,12 @@ def train_fcn(
         line = {"train/loss": train_epoch(model, epoch_batches(config, train, epoch, augment), step)}
         if not math.isfinite(line["train/loss"]):
             raise FloatingPointError(f"diverged: the loss is not finite in epoch {epoch}")
-        last = epoch == asked.epochs - 1
-        if last or (epoch + 1) % asked.validate_every == 0:
+        if best.due(epoch):
             found = validate(model, val)
             line["val/macro_f1"] = found.macro_f1
-            if asked.select == "validation":
-                best.offer(epoch, (found.macro_f1, -found.loss), model)
+            best.offer(epoch, (found.macro_f1, -found.loss), model)
         after_epoch(epoch, line)
-    if asked.select == "last":
-        return model.eval(), asked.epochs - 1
-    model.load_state_dict(best.state)
-    return model.eval(), best.epoch
+    return model, best.restore(model)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from experiments.augment import Augment
+from experiments.augment import Augment, shown
 from experiments.config import RunConfig
 from experiments.data.side import Side
 from experiments.schedule import factor
@@ -59,15 +59,12 @@ class TrainingSet:
         """Everything small is drawn and moved to the device once: no step waits for a copy of it."""
         seed, model, size = self.config.seed, self.config.model, self.config.train.batch_size
         device, windows = self.side.device, len(self.side)
-        order = torch.randperm(windows, generator=generator(seed, epoch, "order"))
+        order, series = shown(self.config, self.side, epoch, self.augment)
         sees = torch.rand(windows, generator=generator(seed, epoch, "sees_text"))
         sees = (sees >= model.guidance.text_dropout).to(device)
         small = [part[order.to(device)].split(size) for part in (self.label, self.group, sees)]
-        parts = (*small, self.side.parts(order.numpy(), size), self.masks(epoch), self.texts(epoch, order))
-        change = generator(seed, epoch, "augment")
+        parts = (*small, series, self.masks(epoch), self.texts(epoch, order))
         for label_W, group_W, sees_W, x_WMT, keep_BP, (table, text_W) in zip(*parts, strict=True):
-            if self.augment is not None:
-                x_WMT = self.augment(x_WMT, change)
             yield Step(Batch(x_WMT, label_W, keep_BP, text_W, group_W, sees_W), table)
 
     def masks(self, epoch: int) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ W windows, M channels, T steps, Y classes.
 import json
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -33,6 +33,10 @@ class Clock:
     def evaluation(self, started: float) -> None:
         self.evaluate_s += time.time() - started
 
+    def line(self, epoch: int, found: dict[str, float]) -> str:
+        """An epoch's line of metrics.jsonl."""
+        return json.dumps({"epoch": epoch, **found, "time_s": time.time() - self.submitted_at}) + "\n"
+
     def cost(self) -> dict[str, float]:
         total = time.time() - self.submitted_at
         return {
@@ -57,7 +61,7 @@ def train(
     primary representation's probe, ties by lower reconstruction error."""
 
     training, val = sides[:2]
-    text, best = read_text(config, job, loaded), Best()
+    text, best = read_text(config, job, loaded), Best(config.train)
     model = build(config, training, len(loaded.classes), text).to(job.device)
     metrics_file = (folder / "metrics.jsonl").open("w", buffering=1)
 
@@ -66,8 +70,7 @@ def train(
         series_mse = metrics.series_mse(model, val, encoded[1].tokens)
         x = [probe.blocks(e.features)[config.probe.representation] for e in encoded]
         tuned = probe.tune(x[0], training.label, x[1], val.label, config.probe.penalties)
-        if config.train.select == "validation":
-            best.offer(epoch, (tuned.val_macro_f1, -series_mse), model)
+        best.offer(epoch, (tuned.val_macro_f1, -series_mse), model)
         found = {"val/macro_f1": tuned.val_macro_f1, "val/series_mse": series_mse}
         if health := metrics.code_health(model, encoded[1].code):
             found["val/perplexity"] = health["codes/perplexity"]
@@ -75,12 +78,8 @@ def train(
 
     def after_epoch(epoch: int, means: dict[str, float]) -> None:
         started = time.time()
-        line: dict[str, Any] = {"epoch": epoch, **means}
-        last = epoch == config.train.epochs - 1
-        if last or (epoch + 1) % config.train.validate_every == 0:
-            line |= validate(epoch)
-        line["time_s"] = time.time() - clock.submitted_at
-        metrics_file.write(json.dumps(line) + "\n")
+        found = means | (validate(epoch) if best.due(epoch) else {})
+        metrics_file.write(clock.line(epoch, found))
         clock.evaluation(started)
 
     change = augment(config, loaded, training)
@@ -95,10 +94,7 @@ def train(
             raise FloatingPointError(message) from error
     model.to(job.device)  # Lightning leaves it on the CPU
     clock.train_s = module.last_step_at - module.first_step_at - clock.evaluate_s
-    if config.train.select == "last":
-        return Trained(model.eval(), config.train.epochs - 1)
-    model.load_state_dict(best.state)
-    return Trained(model.eval(), best.epoch)
+    return Trained(model, best.restore(model))
 
 
 def augment(config: RunConfig, loaded: data.Loaded, training: data.Side) -> Augment | None:

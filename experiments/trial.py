@@ -1,7 +1,6 @@
 """One trial, from its config to `result.json`. It writes only into its own folder."""
 
 import datetime
-import json
 import math
 import platform
 import resource
@@ -185,8 +184,7 @@ def fcn(asked: Measure) -> dict[str, Any]:
     with (folder / "metrics.jsonl").open("w", buffering=1) as lines:
 
         def after_epoch(epoch: int, found: dict[str, float]) -> None:
-            line = {"epoch": epoch, **found, "time_s": time.time() - clock.submitted_at}
-            lines.write(json.dumps(line) + "\n")
+            lines.write(clock.line(epoch, found))
 
         change = augment(config, loaded, training)
         model, best_epoch = train_fcn(config, training, val, len(loaded.classes), after_epoch, change)

@@ -25,7 +25,7 @@ import numpy as np
 from experiments.config import DataConfig
 from experiments.data.cut import resize
 from experiments.data.own import numbered, sensors
-from experiments.data.windows import DataError, DataSet, Raw, Windows
+from experiments.data.windows import DataError, DataSet, Raw, Windows, counted
 
 ORIGIN = "your own windows, written by numpy.savez (experiments/data/npz.py says which arrays)"
 NEEDED = ("series", "label")
@@ -83,7 +83,6 @@ def _read(paths: list[Path], config: DataConfig) -> Raw:
         if not np.isfinite(window).all():
             _refuse(path, "series", f"window {number} has a value that is no finite float32")
     subject = arrays.get("subject", np.full(windows, -1))
-    people, amount = np.unique(subject[subject >= 0], return_counts=True)
     each, nowhere = np.arange(windows), np.full(windows, -1)
     return Raw(
         Windows(
@@ -93,7 +92,7 @@ def _read(paths: list[Path], config: DataConfig) -> Raw:
             arrays.get("session", each),
             arrays.get("official", nowhere).astype(np.int8),
         ),
-        dict(zip(people.tolist(), amount.tolist(), strict=True)),
+        counted(subject),
         {},
     )
 

@@ -17,7 +17,7 @@ import numpy as np
 from experiments.config import DataConfig
 from experiments.data import table
 from experiments.data.cut import resize
-from experiments.data.windows import DataError, DataSet, Raw, Windows, inside_folder
+from experiments.data.windows import DataError, DataSet, Raw, Windows, counted, inside_folder
 
 ORIGIN = "https://archive.ics.uci.edu/dataset/240 (the zip inside the zip)"
 CLASSES = ("walking", "walking_upstairs", "walking_downstairs", "sitting", "standing", "laying")
@@ -44,8 +44,7 @@ def read(paths: list[Path], config: DataConfig) -> Raw:
     new = (np.diff(label) != 0) | (np.diff(subject) != 0) | (np.diff(official) != 0)
     session = np.concatenate([[0], np.cumsum(new)])
     windows = Windows(resize(series, config), label, subject, session, official)
-    people, amount = np.unique(subject, return_counts=True)
-    return Raw(windows, dict(zip(people.tolist(), amount.tolist(), strict=True)), {})
+    return Raw(windows, counted(subject), {})
 
 
 def _side(paths: list[Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -45,6 +45,12 @@ class Raw(NamedTuple):
     people: dict[int, Person]
 
 
+def counted(subject: np.ndarray) -> dict[int, int]:
+    """How many windows (W,) each known subject has: the `amount` of sets that come pre-cut."""
+    people, windows = np.unique(subject[subject >= 0], return_counts=True)
+    return dict(zip(people.tolist(), windows.tolist(), strict=True))
+
+
 @dataclass(frozen=True)
 class DataSet:
     """One entry of the registry.
