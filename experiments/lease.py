@@ -1,0 +1,249 @@
+"""Who may run a trial. An attempt is a numbered folder inside the trial's; the highest number holds the lease,
+and it is the fencing token.
+
+An attempt writes into its own folder alone. What it made becomes the trial's in `Lease.accept`, under the
+trial's lock and only while its number is the highest: a late result of a lost lease is rejected. A process of
+this machine is asked for by its id and its birth, another machine's by its heart beat, which whoever waits
+has to watch for STALE_S: no clock is compared with another.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.ledger import locked, read_json, write_json
+
+BEAT_S = 5.0
+STALE_S = 60.0
+# What an attempt may leave to the trial; a trial's folder holds those of its accepted result, and no others.
+FILES = ("config.json", "metrics.jsonl", "predictions.npz", "figures", "model", "log.txt", "code.patch")
+HANDED_ON = ("checkpoint", "metrics.jsonl", "log.txt")  # from a dead attempt to the next
+
+
+class Holder(NamedTuple):
+    """Whoever holds a lease. beat: changes while they live."""
+
+    attempt: int
+    host: str
+    machine: str
+    pid: int
+    born: str
+    beat: int
+
+    def alive(self) -> bool | None:
+        """None: on another machine, where only a heart beat that goes on would tell."""
+        return None if self.machine != machine() else self.born == born(self.pid) is not None
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+class Held(Exception):
+    """Another process holds the lease; `holder` says which."""
+
+    def __init__(self, holder: Holder) -> None:
+        super().__init__(str(holder))
+        self.holder = holder
+
+
+class Lost(Exception):
+    """The lease was taken over: nothing that this attempt makes is accepted any more."""
+
+
+@cache
+def machine() -> str:
+    """Where process ids mean the same: one boot of one kernel, one namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def born(pid: int) -> str | None:
+    """When the process began, in its kernel's words ("" where that is not told); None where there is none."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else rest[18]
+    except (OSError, ValueError):
+        if Path("/proc/self/stat").exists():
+            return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return ""
+
+
+def attempts(trial: Path) -> list[int]:
+    """Numbers of the attempts whose folders are there, in their order."""
+    try:
+        names = os.listdir(trial)
+    except OSError:
+        return []
+    return sorted(int(n[8:]) for n in names if n.startswith("attempt-") and n[8:].isdecimal())
+
+
+def folder(trial: Path, attempt: int) -> Path:
+    return trial / f"attempt-{attempt}"
+
+
+def holder(trial: Path) -> Holder | None:
+    """Who holds the trial's lease, or held it when they died; None where nobody began since its result."""
+    for attempt in attempts(trial)[-1:]:
+        path = folder(trial, attempt) / "lease.json"
+        found = read_json(path)
+        with contextlib.suppress(OSError, TypeError, KeyError):
+            told = {name: found[name] for name in ("host", "machine", "pid", "born")}
+            return Holder(attempt, **told, beat=path.stat().st_mtime_ns)
+    return None
+
+
+def history(trial: Path) -> list[dict[str, Any]]:
+    """How attempts ended that left no result, since the last accepted one."""
+    found = read_json(trial / "history.json")
+    return [end for end in found if isinstance(end, dict)] if isinstance(found, list) else []
+
+
+def _accepted(trial: Path) -> int:
+    """The attempt of the accepted result; 0 where there is none."""
+    found = read_json(trial / "result.json")
+    number = found.get("attempt", 0) if isinstance(found, dict) else 0
+    return number if isinstance(number, int) else 0
+
+
+def settle(trial: Path) -> None:
+    """Finish what an attempt began that died between its result and the acceptance. Needs the lock."""
+    for attempt in attempts(trial)[-1:]:
+        mine = folder(trial, attempt)
+        found = read_json(mine / "result.json")
+        if isinstance(found, dict) and isinstance(found.get("files"), list):
+            _take(trial, mine, found["files"])
+
+
+def _take(trial: Path, mine: Path, files: list[str]) -> None:
+    """Make the attempt's files the trial's, its result last; may be interrupted anywhere and done again."""
+    for name in FILES:
+        source, target = mine / name, trial / name
+        if name in files and not source.exists():
+            continue  # moved already, before an interruption
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+        if name in files:
+            os.rename(source, target)
+    os.replace(mine / "result.json", trial / "result.json")
+    (trial / "history.json").unlink(missing_ok=True)
+    shutil.rmtree(mine, ignore_errors=True)
+
+
+class Lease:
+    """The right to run a trial, held by this process in `folder`. Made by `claim`."""
+
+    def __init__(self, trial: Path, attempt: int) -> None:
+        self.trial, self.attempt, self.folder = trial, attempt, folder(trial, attempt)
+        self.steps = self._shown = 0
+        self.asked: str | None = None
+        self._over = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT_S):
+            if attempts(self.trial)[-1:] != [self.attempt]:
+                self.asked = "lost"
+                return
+            with contextlib.suppress(OSError):  # a disk that is full, a server that is away: beat on
+                os.utime(self.folder / "lease.json")
+                if self.steps != self._shown:
+                    self._shown = self.steps
+                    (self.folder / "progress").touch()
+
+    def step(self) -> None:
+        """Say that the trial got on: what does not is taken for hung (`Launch`)."""
+        self.steps += 1
+
+    def ended(self, how: str, detail: str) -> None:
+        """Note that this attempt ends without a result, and hand the trial back."""
+        with self._mine():
+            note(self.trial, self.attempt, how, detail)
+            self.release()
+
+    def release(self) -> None:
+        """Hand the trial back; what is in the folder waits for the next attempt."""
+        self._over.set()
+        (self.folder / "lease.json").unlink(missing_ok=True)
+
+    def accept(self, result: dict[str, Any]) -> None:
+        """Make this attempt's files and `result` the trial's. Raises Lost."""
+        try:
+            files = [name for name in FILES if (self.folder / name).exists()]
+            numbered = result | {"attempt": self.attempt, "files": files}
+            write_json(self.folder / "result.json", numbered)
+        except FileNotFoundError:
+            raise Lost from None
+        with self._mine():
+            self._over.set()
+            _take(self.trial, self.folder, files)
+
+    @contextlib.contextmanager
+    def _mine(self) -> Any:
+        with locked(self.trial / "lock", wait=True):
+            if attempts(self.trial)[-1:] != [self.attempt]:
+                raise Lost
+            yield
+
+
+def note(trial: Path, attempt: int, how: str, detail: str) -> None:
+    """Add to the trial's history. Needs the lock."""
+    write_json(trial / "history.json", [*history(trial), {"attempt": attempt, "end": how, "detail": detail}])
+
+
+def claim(trial: Path, stale: Holder | None = None) -> Lease:
+    """The lease of `trial`, with what a dead attempt left to go on from. Raises Held where another process has
+    it. stale: a holder on another machine who was seen without a heart beat for STALE_S."""
+    trial.mkdir(parents=True, exist_ok=True)
+    with locked(trial / "lock", wait=True):
+        settle(trial)
+        before, found = attempts(trial), holder(trial)
+        if found is not None and found.alive() is not False and found != stale:
+            raise Held(found)
+        ends = [end.get("attempt", 0) for end in history(trial)]
+        number = 1 + max([*before, *ends, _accepted(trial)], default=0)
+        mine = folder(trial, number)
+        mine.mkdir()
+        me = {"host": socket.gethostname(), "machine": machine(), "pid": os.getpid(), "born": born(os.getpid())}
+        write_json(mine / "lease.json", me)
+        for old in [folder(trial, attempt) for attempt in before]:
+            for name in HANDED_ON:
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(old / name, mine / name)
+            shutil.rmtree(old, ignore_errors=True)
+    return Lease(trial, number)
+
+
+def settled(trial: Path, then: Callable[[], None] = lambda: None) -> None:
+    """`settle`, for who has not the lock."""
+    if attempts(trial):
+        with locked(trial / "lock", wait=True):
+            settle(trial)
+            then()
+
+
+def live(trial: Path) -> Path:
+    """Where the trial's files are now: its newest attempt's folder, or its own."""
+    return next((folder(trial, attempt) for attempt in attempts(trial)[-1:]), trial)
+
+
+def running(trial: Path) -> Holder | None:
+    """Who works at the trial, as far as this machine can tell."""
+    found = holder(trial)
+    return None if found is None or found.alive() is False else found
