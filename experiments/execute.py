@@ -1,11 +1,13 @@
-"""Executors: where trials run. Each holds device slots, starts a job in a free one, and reports ends.
+"""Executors: where trials run. Each holds device slots, starts a task in a free one, and reports ends.
 
-The contract: `start(call, job)` while `free`; `poll(timeout_s)` returns the jobs that ended since, with how
-(None: it returned; text: it died, and how); `close()` stops whatever runs, at once. A trial's outcome is in
-the ledger, never in what an executor returns.
+The contract: `start(task)` while `free`; `poll(timeout_s)` returns the tasks that ended since, with how
+(None: it did all it was asked to; else a word of `trial.run`, or how it died); `interrupt()` asks whatever
+runs to give itself back, `kill(task)` ends one at once, `close()` all. A trial's outcome is in the ledger,
+never in what an executor returns.
 """
 
 import contextlib
+import ctypes
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -15,17 +17,20 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from experiments.ledger import Store
-
 PRELOAD = ["__main__", "experiments.trial"]
 LOST = 255  # the exit code of a process whose fork server died, and with it the news of its end
+ENDS = ("held", "lost", "pre-empted", "pruned", "out of memory", "disk full")  # of trial.run, as exit codes
+FIRST_END = 80
+PR_SET_PDEATHSIG = 1
 
 
 class Job(NamedTuple):
-    """What an executor hands to a trial: plain values that pickle."""
+    """What an executor hands to a trial: plain values that pickle. accepted: the attempt whose result is to
+    be replaced, 0 where there is none; stale: see `lease.claim`; recompute: activations, to save memory."""
 
     signature: str
     config: dict[str, Any]
@@ -34,13 +39,17 @@ class Job(NamedTuple):
     device: str
     code: str
     submitted_at: float
+    accepted: int = 0
+    stale: Any = None
+    recompute: bool = False
 
 
 class Task(NamedTuple):
-    """A function of `experiments.trial` by name, and its jobs; the first one's folder gets the log."""
+    """One of `experiments.trial.CALLS` and its jobs; log: where what it prints goes at first."""
 
     call: str
     jobs: list[Job]
+    log: Path
 
 
 class Executor(Protocol):
@@ -48,47 +57,52 @@ class Executor(Protocol):
 
     def start(self, task: Task) -> None: ...
     def poll(self, timeout_s: float) -> list[tuple[Task, str | None]]: ...
+    def interrupt(self) -> None: ...
+    def kill(self, task: Task) -> None: ...
     def close(self) -> None: ...
 
 
-def _call(task: Task) -> None:
-    from experiments import trial
-
-    getattr(trial, task.call)(task.jobs)
-
-
 class InlineExecutor:
-    """Runs each job inside the coordinator's process, as it starts: for debugging."""
+    """Runs each task inside the coordinator's process, as it starts: for debugging."""
 
     def __init__(self, workers: int, devices: list[str]) -> None:
         self.free = devices[:1]
         self.ended: list[tuple[Task, str, str | None]] = []
 
     def start(self, task: Task) -> None:
-        device, death = self.free.pop(0), None
+        from experiments import trial
+
+        device, how = self.free.pop(0), None
         try:
-            _call(task)
+            how = trial.CALLS[task.call](task.jobs, False)
         except Exception as error:
-            death = f"{type(error).__name__}: {error}"
-        self.ended.append((task, device, death))
+            how = f"{type(error).__name__}: {error}"
+        self.ended.append((task, device, how))
 
     def poll(self, timeout_s: float) -> list[tuple[Task, str | None]]:
         ended, self.ended = self.ended, []
         self.free += [device for _, device, _ in ended]
-        return [(task, death) for task, _, death in ended]
+        return [(task, how) for task, _, how in ended]
+
+    def interrupt(self) -> None:
+        pass
+
+    def kill(self, task: Task) -> None:
+        pass
 
     def close(self) -> None:
         pass
 
 
 class LocalExecutor:
-    """A process a job, forked from a server that has imported torch and Lightning once."""
+    """A process a task, forked from a server that has imported torch and Lightning once. Each leads a process
+    group of its own."""
 
     def __init__(self, workers: int, devices: list[str]) -> None:
         self.free = [devices[i % len(devices)] for i in range(workers)]
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOAD)
-        self.running: list[tuple[multiprocessing.process.BaseProcess, Task, str]] = []
+        self.running: list[tuple[BaseProcess, Task, str]] = []
         _ensure_server()  # its imports take seconds: begin at once, while the caller still plans
 
     def start(self, task: Task) -> None:
@@ -111,20 +125,38 @@ class LocalExecutor:
             process, task, device = entry
             if process.exitcode is None:
                 continue
-            if process.exitcode == LOST and process.pid is not None:
-                with contextlib.suppress(ProcessLookupError):  # it may live on: its slot goes to another
-                    os.kill(process.pid, signal.SIGKILL)
+            _kill_group(process, ended=process.exitcode != LOST)  # what it left; with its server lost, itself
             self.running.remove(entry)
             self.free.append(device)
-            ended.append((task, None if process.exitcode == 0 else _death(process.exitcode)))
+            ended.append((task, _ending(process.exitcode)))
+            process.close()
         return ended
+
+    def interrupt(self) -> None:
+        for process, _, _ in self.running:
+            if process.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGTERM)
+
+    def kill(self, task: Task) -> None:
+        for process, running, _ in self.running:
+            if running is task:
+                _kill_group(process)
 
     def close(self) -> None:
         for process, _, _ in self.running:
-            process.kill()
+            _kill_group(process)
         for process, _, _ in self.running:
             process.join()
         self.running.clear()
+
+
+def _kill_group(process: BaseProcess, ended: bool = False) -> None:
+    """The process and all that it started; what it left behind where it has ended."""
+    if process.pid is not None:
+        for kill in (os.killpg,) if ended else (os.killpg, os.kill):  # it may not lead its group yet
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(process.pid, signal.SIGKILL)
 
 
 def _ensure_server() -> None:
@@ -148,22 +180,32 @@ def _ensure_server() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _death(code: int) -> str:
+def _ending(code: int) -> str | None:
+    if code == 0:
+        return None
     if code == LOST:
         return "its fork server died"
+    if FIRST_END <= code < FIRST_END + len(ENDS):
+        return ENDS[code - FIRST_END]
+    if code in (-signal.SIGTERM, -signal.SIGUSR2):  # before or after it listens to them
+        return "pre-empted"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
 def _child(task: Task) -> None:
-    """A trial's process: gone when the coordinator is gone, and all that it prints goes to its log."""
+    """A task's process: gone when the coordinator is gone."""
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    if sys.platform == "linux":  # the server ends with the coordinator; no thread of ours may get to run then
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    folder = Store(Path(task.jobs[0].store)).trial(task.jobs[0].signature)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("ab") as log:  # appending, because `trial.run` adds a traceback
-        log.truncate(0)
+    with task.log.open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    _call(task)
+    from experiments import trial
+
+    end = trial.CALLS[task.call](task.jobs, True)
+    sys.exit(0 if end is None else FIRST_END + ENDS.index(end))
 
 
 def _follow_parent() -> None:

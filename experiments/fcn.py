@@ -4,15 +4,17 @@ B windows, M channels, T steps, H maps, Y classes, W windows of a side.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad, relu
 
+from experiments.attempt import Attempt
 from experiments.augment import Augment, shown
 from experiments.best import Best
 from experiments.config import RunConfig
@@ -62,26 +64,13 @@ class FCN(nn.Module):
 
 
 def epoch_batches(
-    config: RunConfig, train: Side, epoch: int, augment: Augment | None = None
+    config: RunConfig, train: Side, epoch: int, augment: Augment | None = None, skip: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The epoch's windows and labels, in the order and as changed as the core would see them."""
+    """The epoch's windows and labels from step `skip` on, in the order and as changed as the core would see
+    them."""
     order, parts = shown(config, train, epoch, augment)
     label = torch.from_numpy(train.label)[order].to(train.device)
-    return zip(parts, label.split(config.train.batch_size), strict=True)
-
-
-def train_epoch(
-    model: FCN, batches: Iterator[tuple[Tensor, Tensor]], step: Callable[[Tensor], None]
-) -> float:
-    """Mean loss of the windows, each as its batch met it."""
-    model.train()
-    total: Tensor | float = 0.0
-    windows = 0
-    for x_BMT, label_B in batches:
-        loss = cross_entropy(model(x_BMT), label_B)
-        step(loss)
-        total, windows = total + len(x_BMT) * loss.detach(), windows + len(x_BMT)
-    return float(total) / windows
+    return islice(zip(parts, label.split(config.train.batch_size), strict=True), skip, None)
 
 
 class Validation(NamedTuple):
@@ -89,45 +78,78 @@ class Validation(NamedTuple):
     loss: float
 
 
-def train_fcn(
-    config: RunConfig,
-    train: Side,
-    val: Side,
-    classes: int,
-    after_epoch: Callable[[int, dict[str, float]], None],
-    augment: Augment | None = None,
-) -> tuple[FCN, int]:
-    """The chosen epoch's model, in evaluation mode on the sides' device, and that epoch. With
-    `train.select: validation` it is the one with the best macro-F1 of the model's own predictions. In float32
-    whatever `train.precision` says."""
-    asked = config.train
-    model = FCN(train.channels, classes, config.seed)
-    model.standardize(train.moments)
-    model.to(train.device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=asked.lr, weight_decay=asked.weight_decay, fused=True
-    )
-    total = asked.epochs * math.ceil(len(train) / asked.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(factor, train=asked, total=total))
-    best = Best(asked)
+class Training:
+    """Of the network, epoch after epoch, with the core's budget. With `train.select: validation` the epoch is
+    chosen by the macro-F1 of the model's own predictions. In float32 whatever `train.precision` says."""
 
-    def step(loss: Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), asked.clip)
-        optimizer.step()
-        schedule.step()
+    def __init__(
+        self, config: RunConfig, train: Side, classes: int, attempt: Attempt, augment: Augment | None = None
+    ) -> None:
+        self.config, self.train, self.attempt, self.augment = config, train, attempt, augment
+        asked = config.train
+        self.model = FCN(train.channels, classes, config.seed)
+        self.model.standardize(train.moments)
+        self.model.to(train.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=asked.lr, weight_decay=asked.weight_decay, fused=True
+        )
+        self.steps = math.ceil(len(train) / asked.batch_size)
+        rate = partial(factor, train=asked, total=asked.epochs * self.steps)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
+        self.best = Best(asked)
+        self.epoch = self.step = 0  # done
+        self.total: Tensor | float = 0.0  # of the epoch's losses, one a window
+        if attempt.saved is not None:
+            self.go_on(attempt.saved)
 
-    for epoch in range(asked.epochs):
-        line = {"train/loss": train_epoch(model, epoch_batches(config, train, epoch, augment), step)}
-        if not math.isfinite(line["train/loss"]):
-            raise FloatingPointError(f"diverged: the loss is not finite in epoch {epoch}")
-        if best.due(epoch):
-            found = validate(model, val)
-            line["val/macro_f1"] = found.macro_f1
-            best.offer(epoch, (found.macro_f1, -found.loss), model)
-        after_epoch(epoch, line)
-    return model, best.restore(model)
+    def go_on(self, saved: dict[str, Any]) -> None:
+        for part in ("model", "optimizer", "schedule"):
+            getattr(self, part).load_state_dict(saved[part])
+        self.best.set_state(saved["best"])
+        self.epoch, self.step = saved["epoch"], saved["step"]
+        self.total = saved["total"]
+
+    def save(self) -> None:
+        state = {part: getattr(self, part).state_dict() for part in ("model", "optimizer", "schedule")}
+        self.attempt.save(
+            state
+            | {"best": self.best.state(), "epoch": self.epoch, "step": self.step, "total": float(self.total)}
+        )
+
+    def fit(self, val: Side) -> tuple[FCN, int]:
+        """The chosen epoch's model, in evaluation mode on the sides' device, and that epoch."""
+        while self.epoch < self.config.train.epochs:
+            line = {"train/loss": self.train_epoch()}
+            if not math.isfinite(line["train/loss"]):
+                raise FloatingPointError(f"diverged: the loss is not finite in epoch {self.epoch}")
+            if self.best.due(self.epoch):
+                found = validate(self.model, val)
+                line["val/macro_f1"] = found.macro_f1
+                self.best.offer(self.epoch, (found.macro_f1, -found.loss), self.model)
+            self.attempt.log(self.epoch, line)
+            self.epoch, self.step, self.total = self.epoch + 1, 0, 0.0
+            if self.attempt.due or self.attempt.asked:
+                self.save()
+            self.attempt.check()
+        return self.model, self.best.restore(self.model)
+
+    def train_epoch(self) -> float:
+        """Mean loss of the windows, each as its batch met it."""
+        self.model.train()
+        for x_BMT, label_B in epoch_batches(self.config, self.train, self.epoch, self.augment, self.step):
+            loss = cross_entropy(self.model(x_BMT), label_B)
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip)
+            self.optimizer.step()
+            self.schedule.step()
+            self.total = self.total + len(x_BMT) * loss.detach()
+            self.step += 1
+            if self.step < self.steps:
+                if self.attempt.asked:
+                    self.save()
+                self.attempt.check()
+        return float(self.total) / len(self.train)
 
 
 @torch.no_grad()

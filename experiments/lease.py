@@ -1,5 +1,5 @@
-"""Who may run a trial. An attempt is a numbered folder inside the trial's; the highest number holds the lease,
-and it is the fencing token.
+"""Who may run a trial. An attempt is a numbered folder inside the trial's; the highest number holds the
+lease, and it is the fencing token.
 
 An attempt writes into its own folder alone. What it made becomes the trial's in `Lease.accept`, under the
 trial's lock and only while its number is the highest: a late result of a lost lease is rejected. A process of
@@ -113,7 +113,7 @@ def history(trial: Path) -> list[dict[str, Any]]:
     return [end for end in found if isinstance(end, dict)] if isinstance(found, list) else []
 
 
-def _accepted(trial: Path) -> int:
+def accepted(trial: Path) -> int:
     """The attempt of the accepted result; 0 where there is none."""
     found = read_json(trial / "result.json")
     number = found.get("attempt", 0) if isinstance(found, dict) else 0
@@ -177,6 +177,11 @@ class Lease:
             note(self.trial, self.attempt, how, detail)
             self.release()
 
+    def drop(self) -> None:
+        """Hand the trial back as if nobody had tried."""
+        self._over.set()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def release(self) -> None:
         """Hand the trial back; what is in the folder waits for the next attempt."""
         self._over.set()
@@ -208,8 +213,8 @@ def note(trial: Path, attempt: int, how: str, detail: str) -> None:
 
 
 def claim(trial: Path, stale: Holder | None = None) -> Lease:
-    """The lease of `trial`, with what a dead attempt left to go on from. Raises Held where another process has
-    it. stale: a holder on another machine who was seen without a heart beat for STALE_S."""
+    """The lease of `trial`, with what a dead attempt left to go on from. Raises Held where another process
+    has it. stale: a holder on another machine who was seen without a heart beat for STALE_S."""
     trial.mkdir(parents=True, exist_ok=True)
     with locked(trial / "lock", wait=True):
         settle(trial)
@@ -217,10 +222,15 @@ def claim(trial: Path, stale: Holder | None = None) -> Lease:
         if found is not None and found.alive() is not False and found != stale:
             raise Held(found)
         ends = [end.get("attempt", 0) for end in history(trial)]
-        number = 1 + max([*before, *ends, _accepted(trial)], default=0)
+        number = 1 + max([*before, *ends, accepted(trial)], default=0)
         mine = folder(trial, number)
         mine.mkdir()
-        me = {"host": socket.gethostname(), "machine": machine(), "pid": os.getpid(), "born": born(os.getpid())}
+        me = {
+            "host": socket.gethostname(),
+            "machine": machine(),
+            "pid": os.getpid(),
+            "born": born(os.getpid()),
+        }
         write_json(mine / "lease.json", me)
         for old in [folder(trial, attempt) for attempt in before]:
             for name in HANDED_ON:

@@ -108,9 +108,11 @@ class Store:
         result = read_json(self.trial(signature) / "result.json")
         return result if isinstance(result, dict) and result.get("signature") == signature else None
 
-    def epochs_done(self, signature: str) -> int:
-        """Lines of the trial's metrics file: what progress shows."""
+    def writable(self) -> bool:
+        """Whether there is room for a megabyte."""
         try:
-            return (self.trial(signature) / "metrics.jsonl").read_bytes().count(b"\n")
+            write_bytes(self.root / ".room", bytes(2**20))
+            (self.root / ".room").unlink()
+            return True
         except OSError:
-            return 0
+            return False

@@ -6,18 +6,19 @@ W windows, M channels, T steps, P patches.
 import logging
 import math
 import signal
-import time
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from experiments.attempt import Attempt
 from experiments.augment import Augment, shown
 from experiments.config import RunConfig
 from experiments.data.side import Side
@@ -55,8 +56,9 @@ class TrainingSet:
         self.group = torch.from_numpy(group).to(side.device)
         self.steps = math.ceil(len(side) / config.train.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[Step]:
-        """Everything small is drawn and moved to the device once: no step waits for a copy of it."""
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Step]:
+        """The steps from number `skip` on. Everything small is drawn and moved to the device once: no step
+        waits for a copy of it."""
         seed, model, size = self.config.seed, self.config.model, self.config.train.batch_size
         device, windows = self.side.device, len(self.side)
         order, series = shown(self.config, self.side, epoch, self.augment)
@@ -64,7 +66,8 @@ class TrainingSet:
         sees = (sees >= model.guidance.text_dropout).to(device)
         small = [part[order.to(device)].split(size) for part in (self.label, self.group, sees)]
         parts = (*small, series, self.masks(epoch), self.texts(epoch, order))
-        for label_W, group_W, sees_W, x_WMT, keep_BP, (table, text_W) in zip(*parts, strict=True):
+        whole = zip(*parts, strict=True)
+        for label_W, group_W, sees_W, x_WMT, keep_BP, (table, text_W) in islice(whole, skip, None):
             yield Step(Batch(x_WMT, label_W, keep_BP, text_W, group_W, sees_W), table)
 
     def masks(self, epoch: int) -> Iterator[Tensor]:
@@ -100,11 +103,12 @@ class EpochBatches:
         return self.module.data.steps
 
     def __iter__(self) -> Iterator[Step]:
-        return self.module.data.epoch(self.module.current_epoch)
+        return self.module.data.epoch(self.module.epoch, self.module.step)
 
 
 class Lit(pl.LightningModule):
-    """Trains the model; after every epoch calls `after_epoch(epoch, mean losses)`."""
+    """Trains the model; after every epoch calls `after_epoch(epoch, mean losses)`. Goes on from what `state`
+    gave, whether at the end of an epoch or in its middle."""
 
     def __init__(
         self,
@@ -112,14 +116,35 @@ class Lit(pl.LightningModule):
         model: GuidedVQShape,
         data: TrainingSet,
         concepts: ConceptTable | None,
+        attempt: Attempt,
         after_epoch: Callable[[int, dict[str, float]], None],
+        save: Callable[[dict[str, Any]], None],
     ) -> None:
         super().__init__()
         self.config, self.model, self.data = config, model, data
         self.concepts = concepts
-        self.after_epoch = after_epoch
+        self.attempt, self.after_epoch, self.save = attempt, after_epoch, save
         self.sums: dict[str, Tensor] = {}
-        self.first_step_at = self.last_step_at = 0.0
+        self.start: dict[str, Any] | None = None if attempt.saved is None else attempt.saved["lit"]
+        self.first = 0 if self.start is None else self.start["epoch"]
+        self.step = 0 if self.start is None else self.start["step"]  # of the epoch, done
+        self.on_sigterm: Any = None
+
+    @property
+    def epoch(self) -> int:
+        return self.first + self.current_epoch
+
+    def state(self, epoch: int, step: int) -> dict[str, Any]:
+        """What training goes on from, before that step of that epoch."""
+        return {
+            "epoch": epoch,
+            "step": step,
+            "model": self.model.state_dict(),
+            "optimizer": self.trainer.optimizers[0].state_dict(),
+            "schedule": self.trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+            "sums": self.sums,
+            "random": random_state(self.data.side.device),
+        }
 
     def train_dataloader(self) -> Any:
         return EpochBatches(self)
@@ -128,20 +153,36 @@ class Lit(pl.LightningModule):
         return batch  # a step is there already
 
     def on_train_start(self) -> None:
-        self.first_step_at = time.time()
+        self.attempt.clock.training()
+        if self.on_sigterm is not None:  # Lightning's own would end the process before its checkpoint
+            signal.signal(signal.SIGTERM, self.on_sigterm)
+        if self.start is not None:
+            self.trainer.optimizers[0].load_state_dict(self.start["optimizer"])
+            self.trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.start["schedule"])
 
     def on_train_end(self) -> None:
-        self.last_step_at = time.time()
+        self.attempt.clock.trained()
 
     def on_train_epoch_start(self) -> None:
-        self.sums = {}
-        torch.manual_seed(stream(self.config.seed, self.current_epoch, "dropout"))
+        if self.step and self.start is not None:
+            self.sums = {name: value.to(self.data.side.device) for name, value in self.start["sums"].items()}
+            set_random_state(self.start["random"], self.data.side.device)
+        else:
+            self.sums = {}
+            torch.manual_seed(stream(self.config.seed, self.epoch, "dropout"))
 
     def training_step(self, step: Step, batch_idx: int) -> Tensor:
         losses = self.model.losses(step.batch, step.table, self.concepts)
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0) + len(step.batch.x) * value.detach()
         return losses["total"]
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.step += 1
+        if self.attempt.asked and self.step < self.data.steps:
+            self.save(self.state(self.epoch, self.step))
+        if self.step < self.data.steps:
+            self.attempt.check()
 
     def on_train_epoch_end(self) -> None:
         names = {"total": "loss"}
@@ -150,8 +191,12 @@ class Lit(pl.LightningModule):
             for name, value in self.sums.items()
         }
         if not math.isfinite(means["train/loss"]):
-            raise FloatingPointError(f"diverged: the loss is not finite in epoch {self.current_epoch}")
-        self.after_epoch(self.current_epoch, means)
+            raise FloatingPointError(f"diverged: the loss is not finite in epoch {self.epoch}")
+        self.after_epoch(self.epoch, means)
+        self.step = 0
+        if self.attempt.due or self.attempt.asked:
+            self.save(self.state(self.epoch + 1, 0))
+        self.attempt.check()
         self.model.train()
 
     def configure_optimizers(self) -> Any:
@@ -168,13 +213,26 @@ class Lit(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def random_state(device: str) -> list[Tensor]:
+    """Of torch's generators that dropout draws from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.startswith("cuda") else [])]
+
+
+def set_random_state(state: list[Tensor], device: str) -> None:
+    torch.set_rng_state(state[0])
+    if device.startswith("cuda") and len(state) > 1:
+        torch.cuda.set_rng_state(state[1], device)
+
+
 def fit(module: Lit, device: str) -> None:
     """Run Lightning's loop on `device` ("cpu" or "cuda:0"), with nothing written by Lightning itself."""
+    if module.first >= module.config.train.epochs:
+        return
     kind, _, number = device.partition(":")
     trainer = pl.Trainer(
         accelerator="cpu" if kind == "cpu" else "gpu",
         devices=1 if kind == "cpu" else [int(number or 0)],
-        max_epochs=module.config.train.epochs,
+        max_epochs=module.config.train.epochs - module.first,
         gradient_clip_val=module.config.train.clip,
         precision=PRECISION[module.config.train.precision],
         logger=False,
@@ -184,7 +242,6 @@ def fit(module: Lit, device: str) -> None:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    try:
-        trainer.fit(module)
-    except SIGTERMException:  # Lightning makes SIGTERM an exit with status 0; die of it, or stop the launch
-        signal.raise_signal(signal.SIGTERM)
+    if threading.current_thread() is threading.main_thread():
+        module.on_sigterm = signal.getsignal(signal.SIGTERM)
+    trainer.fit(module)

@@ -3,14 +3,13 @@
 W windows, M channels, T steps, Y classes.
 """
 
-import json
 import time
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from experiments import data, metrics, probe
+from experiments.attempt import Attempt, Stopped
 from experiments.augment import Augment
 from experiments.best import Best
 from experiments.config import AugmentConfig, RunConfig
@@ -24,29 +23,6 @@ from model.guided import GuidedVQShape
 Sides = tuple[data.Side, data.Side, data.Side]  # training, validation, test
 
 
-class Clock:
-    """Where a trial's seconds go. Evaluation inside training counts as evaluation."""
-
-    def __init__(self, submitted_at: float) -> None:
-        self.submitted_at, self.evaluate_s, self.train_s = submitted_at, 0.0, 0.0
-
-    def evaluation(self, started: float) -> None:
-        self.evaluate_s += time.time() - started
-
-    def line(self, epoch: int, found: dict[str, float]) -> str:
-        """An epoch's line of metrics.jsonl."""
-        return json.dumps({"epoch": epoch, **found, "time_s": time.time() - self.submitted_at}) + "\n"
-
-    def cost(self) -> dict[str, float]:
-        total = time.time() - self.submitted_at
-        return {
-            "total_s": total,
-            "train_s": self.train_s,
-            "evaluate_s": self.evaluate_s,
-            "overhead_s": total - self.train_s - self.evaluate_s,
-        }
-
-
 class Trained(NamedTuple):
     """The chosen epoch's model, on the trial's device."""
 
@@ -54,16 +30,18 @@ class Trained(NamedTuple):
     best_epoch: int
 
 
-def train(
-    config: RunConfig, job: Job, loaded: data.Loaded, sides: Sides, folder: Path, clock: Clock
-) -> Trained:
-    """Fit on training windows; validation picks the epoch where `train.select` says so, by macro-F1 of the
-    primary representation's probe, ties by lower reconstruction error."""
-
+def train(config: RunConfig, job: Job, loaded: data.Loaded, sides: Sides, attempt: Attempt) -> Trained:
+    """Fit on training windows, on from what the attempt saved; where `train.select` says so, validation picks
+    the epoch by macro-F1 of the primary representation's probe, ties by lower reconstruction error."""
     training, val = sides[:2]
-    text, best = read_text(config, job, loaded), Best(config.train)
-    model = build(config, training, len(loaded.classes), text).to(job.device)
-    metrics_file = (folder / "metrics.jsonl").open("w", buffering=1)
+    text, best, clock = read_text(config, job, loaded), Best(config.train), attempt.clock
+    model = build(config, training, len(loaded.classes), text)
+    if attempt.saved is not None:
+        model.load_state_dict(attempt.saved["lit"]["model"])
+        best.set_state(attempt.saved["best"])
+    model.to(job.device)
+    if job.recompute:
+        model.recompute()
 
     def validate(epoch: int) -> dict[str, float]:
         encoded = [metrics.encode(model, side) for side in (training, val)]
@@ -78,22 +56,25 @@ def train(
 
     def after_epoch(epoch: int, means: dict[str, float]) -> None:
         started = time.time()
-        found = means | (validate(epoch) if best.due(epoch) else {})
-        metrics_file.write(clock.line(epoch, found))
+        attempt.log(epoch, means | (validate(epoch) if best.due(epoch) else {}))
         clock.evaluation(started)
 
+    def save(state: dict[str, Any]) -> None:
+        attempt.save({"lit": state, "best": best.state()})
+
     change = augment(config, loaded, training)
-    module = Lit(config, model, TrainingSet(config, training, text, change), text.concepts, after_epoch)
-    with metrics_file:
-        try:
-            fit(module, job.device)
-        except Exception as error:
-            if finite(model.to(job.device), training):
-                raise
-            message = f"diverged: the model's output is not finite in epoch {module.current_epoch}"
-            raise FloatingPointError(message) from error
+    batches = TrainingSet(config, training, text, change)
+    module = Lit(config, model, batches, text.concepts, attempt, after_epoch, save)
+    try:
+        fit(module, job.device)
+    except (Stopped, OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if finite(model.to(job.device), training):
+            raise
+        message = f"diverged: the model's output is not finite in epoch {module.epoch}"
+        raise FloatingPointError(message) from error
     model.to(job.device)  # Lightning leaves it on the CPU
-    clock.train_s = module.last_step_at - module.first_step_at - clock.evaluate_s
     return Trained(model, best.restore(model))
 
 

@@ -2,38 +2,36 @@
 
 import datetime
 import math
+import os
 import platform
-import resource
-import shutil
+import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from experiments import baselines, data, figures, metrics, probe
+from experiments import data, failure
+from experiments.attempt import Attempt, Stopped
 from experiments.config import RunConfig
 from experiments.execute import Job
-from experiments.fcn import predict, train_fcn
-from experiments.ledger import SCHEMA, Store, locked, write_json
+from experiments.failure import unwritable
+from experiments.lease import Held, Lease, Lost, accepted, claim
+from experiments.ledger import SCHEMA, Store, write_json
+from experiments.measure import measure
 from experiments.texts import read_text
-from experiments.train import Clock, Sides, augment, train
-from model import checkpoint
-from model.guided import GuidedVQShape
 
 PINNED = (  # beside torch, what numbers hang on
     "aeon", "lightning", "numpy", "scikit-learn", "scipy", "transformers", "vector-quantize-pytorch",
 )  # fmt: skip
 
 
-def prepare(jobs: Iterable[Job]) -> None:
+def prepare(jobs: list[Job], own_process: bool) -> str | None:
     """Fill the caches of windows and text embeddings once, before trials start."""
     torch.set_num_threads(1)
     seen = set()
@@ -45,41 +43,97 @@ def prepare(jobs: Iterable[Job]) -> None:
         needs = (config.data, text, config.seed if by_seed else None, *job.digests.values())
         if needs not in seen:
             seen.add(needs)
-            read_text(config, job, data.load_split(config.data, str(job.digests["data"]), store.cache))
+            try:
+                read_text(config, job, data.load_split(config.data, str(job.digests["data"]), store.cache))
+            except OSError as error:
+                if unwritable(error, job.store):
+                    return "disk full"
+                raise
+    return None
 
 
-def run(jobs: list[Job]) -> None:
-    """Train, evaluate, write: one job. A failure becomes a failed result with one line and a log."""
+def run(jobs: list[Job], own_process: bool) -> str | None:
+    """Train, evaluate, write: one job, under its lease. A failure becomes a failed result with one line and a
+    log. Returns why there is no result of this attempt: held or lost (another process is or was at it),
+    pre-empted, pruned, out of memory, disk full; else None."""
     (job,) = jobs
-    folder = Store(Path(job.store)).trial(job.signature)
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock", wait=True):
-        for name in ("result.json", "metrics.jsonl", "predictions.npz"):
-            (folder / name).unlink(missing_ok=True)
-        for name in ("figures", "model"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        identity = {"signature": job.signature, "config": job.config, "digests": job.digests}
-        write_json(folder / "config.json", identity)
-        result: dict[str, Any] = {"schema": SCHEMA, **identity, "status": "done", "error": None}
-        clock = Clock(job.submitted_at)
-        try:
-            config = RunConfig.model_validate(job.config)
-            torch.set_num_threads(config.threads)
-            with threadpool_limits(config.threads):
-                measured = measure(config, job, folder, clock)
-            for name, value in measured["metrics"].items():
-                if not math.isfinite(value):
-                    raise FloatingPointError(f"diverged: {name} is {value}")
-            result |= measured
-        except Exception as error:
-            line = " ".join(str(error).split()) or "no message"
-            result |= {"status": "failed", "error": f"{type(error).__name__}: {line[:500]}", "metrics": {}}
-            with (folder / "log.txt").open("a") as log:
-                traceback.print_exc(file=log)
-        result["environment"] = environment(job)
-        result["cost"] = result.get("cost", {}) | clock.cost()
-        result["finished_at"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        write_json(folder / "result.json", result)
+    trial = Store(Path(job.store)).trial(job.signature)
+    try:
+        lease = claim(trial, job.stale)
+    except Held:
+        return "held"
+    except OSError as error:
+        if unwritable(error, job.store):
+            return "disk full"
+        raise
+    try:
+        if accepted(trial) != job.accepted:  # somebody was faster
+            lease.drop()
+            return "held"
+        if own_process:
+            listen(lease)
+        return _run(job, lease)
+    except Lost:
+        return "lost"
+    except Stopped as why:
+        lease.release()
+        return str(why)
+    except OSError as error:
+        lease.release()
+        if unwritable(error, job.store):
+            return "disk full"
+        raise
+    except BaseException:
+        lease.release()
+        raise
+
+
+def listen(lease: Lease) -> None:
+    """SIGTERM and SIGUSR2 ask the trial to give itself back; all that it prints goes to its log."""
+
+    def stop(number: int, frame: Any) -> None:
+        lease.asked = lease.asked or "pre-empted"
+
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, stop)
+    with (lease.folder / "log.txt").open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    if lease.attempt > 1:
+        print(f"--- attempt {lease.attempt}", flush=True)
+
+
+def _run(job: Job, lease: Lease) -> str | None:
+    identity = {"signature": job.signature, "config": job.config, "digests": job.digests}
+    write_json(lease.folder / "config.json", identity)
+    attempt = Attempt(lease, job.signature, job.code, job.submitted_at)
+    result: dict[str, Any] = {"schema": SCHEMA, **identity, "status": "done", "error": None}
+    try:
+        config = RunConfig.model_validate(job.config)
+        torch.set_num_threads(config.threads)
+        with threadpool_limits(config.threads):
+            measured = measure(config, job, attempt)
+        for name, value in measured["metrics"].items():
+            if not math.isfinite(value):
+                raise FloatingPointError(f"diverged: {name} is {value}")
+        result |= measured
+    except Stopped:
+        raise
+    except Exception as error:
+        if unwritable(error, job.store):
+            raise
+        line = f"{type(error).__name__}: {' '.join(str(error).split())[:500] or 'no message'}"
+        with (lease.folder / "log.txt").open("a") as log:
+            traceback.print_exc(file=log)
+        if (word := failure.word(error)) == "out of memory":
+            lease.ended(word, line)
+            return word
+        result |= {"status": "failed", "failure": word, "error": line, "metrics": {}}
+    result["environment"] = environment(job)
+    result["cost"] = result.get("cost", {}) | attempt.clock.cost()
+    result["finished_at"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    lease.accept(result)
+    return None
 
 
 @cache
@@ -114,143 +168,4 @@ def environment(job: Job) -> dict[str, Any]:
     }
 
 
-class Measure(NamedTuple):
-    """What a way to measure a trial is given."""
-
-    config: RunConfig
-    job: Job
-    loaded: data.Loaded
-    sides: Sides
-    folder: Path
-    clock: Clock
-
-
-def measure(config: RunConfig, job: Job, folder: Path, clock: Clock) -> dict[str, Any]:
-    """The parts of a result that come from running the trial."""
-    loaded = data.load_split(config.data, str(job.digests["data"]), Store(Path(job.store)).cache)
-    asked = Measure(config, job, loaded, loaded.sides(job.device), folder, clock)
-    found = {"best_epoch": None, "cost": {}} | MEASURES[config.baseline](asked)
-    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found["cost"]["peak_memory_mb"] = peak_kb / 1024
-    if job.device != "cpu":
-        found["cost"]["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated(job.device) / 2**20
-    return {"data": loaded.describe(), **found}
-
-
-def core(asked: Measure) -> dict[str, Any]:
-    """Train the core, then probe its representations and decode its tokens."""
-    config, _, loaded, sides, folder, clock = asked
-    trained = train(config, asked.job, loaded, sides, folder, clock)
-    started = time.time()
-    encoded = [metrics.encode(trained.model, side) for side in sides]
-    found = probed(asked, [e.features for e in encoded], config.probe.representation)
-    test = metrics.errors(trained.model, sides[2], encoded[2].tokens)
-    found["metrics"] |= {
-        "val/series_mse": metrics.series_mse(trained.model, sides[1], encoded[1].tokens),
-        "test/series_mse": test.series_mse,
-        "test/shape_mse": test.shape_mse,
-        "test/series_mse_shuffled_codes": test.series_mse_shuffled_codes,
-        **metrics.code_health(trained.model, encoded[2].code),
-    }
-    if config.figures:
-        draw(config, loaded, trained.model, sides[2], encoded[2].code, folder / "figures")
-    clock.evaluation(started)
-    checkpoint.save_pretrained(trained.model, folder / "model")
-    return {"best_epoch": trained.best_epoch, "cost": {"parameters": _parameters(trained.model)}, **found}
-
-
-def statistics(asked: Measure) -> dict[str, Any]:
-    """Probe the channels' means and deviations."""
-    started = time.time()
-    features = [baselines.statistics(side) for side in asked.sides]
-    found = probed(asked, [{"statistics": x} for x in features], "statistics")
-    asked.clock.evaluation(started)
-    return found
-
-
-def minirocket(asked: Measure) -> dict[str, Any]:
-    """Probe the features of random convolutions."""
-    started, (training, *others) = time.time(), asked.sides
-    features = baselines.minirocket(training, others, asked.config.seed)
-    found = probed(asked, [{"minirocket": x} for x in features], "minirocket")
-    asked.clock.evaluation(started)
-    return found
-
-
-def fcn(asked: Measure) -> dict[str, Any]:
-    """Train the network on labels; its own predictions count."""
-    config, _, loaded, (training, val, test), folder, clock = asked
-    started = time.time()
-    with (folder / "metrics.jsonl").open("w", buffering=1) as lines:
-
-        def after_epoch(epoch: int, found: dict[str, float]) -> None:
-            lines.write(clock.line(epoch, found))
-
-        change = augment(config, loaded, training)
-        model, best_epoch = train_fcn(config, training, val, len(loaded.classes), after_epoch, change)
-    clock.train_s = time.time() - started
-    started = time.time()
-    predicted = [predict(model, side) for side in (val, test)]
-    found = reported(asked, predicted[1])
-    scores = metrics.scores(test.label, predicted[1])
-    found["metrics"] = {f"test/{name}": value for name, value in scores.items()}
-    found["metrics"]["val/macro_f1"] = metrics.macro_f1(val.label, predicted[0])
-    clock.evaluation(started)
-    return {"best_epoch": best_epoch, "cost": {"parameters": _parameters(model)}, **found}
-
-
-MEASURES: dict[str, Callable[[Measure], dict[str, Any]]] = {
-    "none": core,
-    "statistics": statistics,
-    "fcn": fcn,
-    "minirocket": minirocket,
-}
-
-
-def _parameters(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
-def probed(asked: Measure, features: list[dict[str, np.ndarray]], primary: str) -> dict[str, Any]:
-    """Probe every representation; the primary one's numbers carry no representation in their names."""
-    labels = asked.sides[0].label, asked.sides[1].label, asked.sides[2].label
-    out: dict[str, Any] = {"metrics": {}}
-    sides = [probe.blocks(side) for side in features]
-    for name in sides[0]:
-        x = sides[0][name], sides[1][name], sides[2][name]
-        tested = probe.test(x, labels, asked.config.probe.penalties)
-        for key, value in tested.metrics.items():
-            side, metric = key.split("/")
-            out["metrics"][f"{side}/{name}/{metric}"] = value
-            if name == primary:
-                out["metrics"][key] = value
-        if name == primary:
-            out |= reported(asked, tested.predicted)
-    return out
-
-
-def reported(asked: Measure, predicted: np.ndarray) -> dict[str, Any]:
-    """Test scores by class and subject, and the predictions themselves in the trial's folder."""
-    test, classes = asked.sides[2], asked.loaded.classes
-    window = asked.loaded.split.test
-    file = asked.folder / "predictions.npz"
-    np.savez_compressed(file, window=window, label=test.label, predicted=predicted)
-    return {
-        "per_class_f1": metrics.per_class(test.label, predicted, classes),
-        "per_subject_macro_f1": metrics.per_subject(test.label, predicted, test.subject),
-        "confusion": metrics.confusion(test.label, predicted, len(classes)),
-    }
-
-
-def draw(
-    config: RunConfig,
-    loaded: data.Loaded,
-    model: GuidedVQShape,
-    test: data.Side,
-    code: np.ndarray | None,
-    folder: Path,
-) -> None:
-    folder.mkdir(exist_ok=True)
-    figures.reconstruction(model, test, loaded.classes, loaded.channels, folder / "reconstruction.png")
-    if code is not None:
-        figures.code_usage(code, test.label, loaded.classes, config.model.codes, folder / "code_usage.png")
+CALLS: dict[str, Callable[[list[Job], bool], str | None]] = {"prepare": prepare, "run": run}

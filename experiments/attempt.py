@@ -1,0 +1,129 @@
+"""One try at a trial, as training sees it: its curve, its clock, its checkpoint, and when to stop.
+
+The checkpoint is written at the end of an epoch, and at the end of a batch where the trial is asked to stop;
+from it the trial goes on to the same bits. One that can't be read, or that other code wrote, is left alone.
+"""
+
+import hashlib
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.lease import Lease
+from experiments.ledger import write_bytes
+
+SHARE = 20  # a checkpoint is due when the last one cost less than a SHARE-th of the time since
+
+
+class Stopped(Exception):
+    """The trial gives itself back, as it was asked to: pre-empted, pruned, or lost."""
+
+
+class Clock:
+    """Where a trial's seconds go, those of the attempts that it goes on from included. Evaluation inside
+    training counts as evaluation."""
+
+    def __init__(self, submitted_at: float) -> None:
+        self.submitted_at, self.evaluate_s, self.train_s, self.before_s = submitted_at, 0.0, 0.0, 0.0
+        self.since: float | None = None
+
+    def evaluation(self, started: float) -> None:
+        self.evaluate_s += time.time() - started
+
+    def training(self) -> None:
+        """Training begins, or goes on."""
+        self.since = time.time() - self.train_s - self.evaluate_s
+
+    def tick(self) -> None:
+        """Bring `train_s` up to now, where training goes on."""
+        if self.since is not None:
+            self.train_s = time.time() - self.since - self.evaluate_s
+
+    def trained(self) -> None:
+        self.tick()
+        self.since = None
+
+    def total_s(self) -> float:
+        return self.before_s + time.time() - self.submitted_at
+
+    def cost(self) -> dict[str, float]:
+        total = self.total_s()
+        return {
+            "total_s": total,
+            "train_s": self.train_s,
+            "evaluate_s": self.evaluate_s,
+            "overhead_s": total - self.train_s - self.evaluate_s,
+        }
+
+
+class Attempt:
+    """Of the trial `signature` by the sources `code`, in the lease's folder. saved: what `save` was given by
+    the attempt before it, or None."""
+
+    def __init__(self, lease: Lease, signature: str, code: str, submitted_at: float) -> None:
+        self.lease, self.folder, self.clock = lease, lease.folder, Clock(submitted_at)
+        self.head = f"{signature} {code}"
+        self.saved_at, self.took_s = time.monotonic(), 0.0
+        self.lines: list[str] = []
+        self.saved = self._read()
+        if self.saved is not None:
+            clock = self.clock
+            self.lines = self.saved["lines"]
+            clock.before_s, clock.train_s, clock.evaluate_s = self.saved["seconds"]
+        write_bytes(self.folder / "metrics.jsonl", "".join(self.lines).encode())
+
+    def log(self, epoch: int, found: dict[str, float]) -> None:
+        """Add an epoch's line to metrics.jsonl."""
+        self.lines.append(json.dumps({"epoch": epoch, **found, "time_s": self.clock.total_s()}) + "\n")
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(self.lines[-1])
+
+    @property
+    def asked(self) -> bool:
+        """Whether the trial is asked to stop."""
+        return self.lease.asked is not None
+
+    def check(self) -> None:
+        """Where the trial got on, and where it may stop: raises Stopped if it was asked to."""
+        self.lease.step()
+        if (self.folder / "prune").exists():
+            self.lease.asked = "pruned"
+        if self.lease.asked is not None:
+            raise Stopped(self.lease.asked)
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self.saved_at >= SHARE * self.took_s
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Checkpoint what the trial goes on from: tensors, numbers, texts, and lists and dicts of them."""
+        started, clock = time.monotonic(), self.clock
+        clock.tick()
+        seconds = [clock.total_s(), clock.train_s, clock.evaluate_s]
+        buffer = io.BytesIO()
+        torch.save(state | {"lines": self.lines, "seconds": seconds}, buffer)
+        data = buffer.getvalue()
+        digest = hashlib.sha256(data).hexdigest()
+        write_bytes(self.folder / "checkpoint", f"{self.head} {digest}\n".encode() + data)
+        self.saved_at = time.monotonic()
+        self.took_s = self.saved_at - started
+
+    def _read(self) -> dict[str, Any] | None:
+        """The checkpoint; None where there is none to go on from, which a line in the log explains."""
+        path: Path = self.folder / "checkpoint"
+        try:
+            head, _, data = path.read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            return None
+        if head.decode(errors="replace") != f"{self.head} {hashlib.sha256(data).hexdigest()}":
+            print("the checkpoint is torn, or of other code: starting from the beginning", flush=True)
+            return None
+        try:
+            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        except Exception as error:
+            print(f"the checkpoint can't be read ({type(error).__name__}): starting anew", flush=True)
+            return None

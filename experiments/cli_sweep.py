@@ -1,0 +1,56 @@
+"""What the verbs on a sweep share: its file, its store, its table."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.fail import fail
+
+if TYPE_CHECKING:
+    from experiments.ledger import Store
+    from experiments.plan import Sweep
+
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="sweep file, e.g. sweeps/quick.yaml")]
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="SHAPELEX_STORE", help="folder that holds everything that was run")
+]
+DEFAULT_STORE = Path("runs")
+
+
+def load(file: Path, store: Path) -> "tuple[Sweep, Store]":
+    """Plan the sweep and leave its plan in the store; a bad file ends here with one line and status 2."""
+    from experiments import sweep
+    from experiments.ledger import Store
+    from experiments.yamlfile import FileError
+
+    ledger = Store(store)
+    try:
+        planned = sweep.load(file, ledger)
+        planned.save(ledger, file)
+    except (FileError, OSError) as error:
+        fail(str(error))
+    return planned, ledger
+
+
+def elsewhere(ledger: "Store") -> str:
+    """What a command needs to find a store that isn't the default one."""
+    return "" if ledger.root == DEFAULT_STORE else f" --store {ledger.root}"
+
+
+def print_table(name: str, store: Path, metric: str, out: Path | None) -> None:
+    from analysis import ablation_tables, load
+    from experiments.yamlfile import nearest
+
+    frame, planned = load.frame(store, name), load.plan(store, name)
+    numbers = [c for c in frame.columns if "/" in c and not c.startswith(("env/", "data/"))]
+    if metric not in numbers:
+        if "done" not in set(frame["status"]):
+            print(f"{name}: no cell is done yet.")
+            return
+        fail(f"no metric '{metric}': {nearest(metric, numbers)}")
+    built = ablation_tables.build(frame, planned, metric=metric)
+    print(built.to_markdown())
+    if out is not None:
+        for path in ablation_tables.save(built, out, name):
+            print(f"wrote {path}")

@@ -1,0 +1,46 @@
+"""What a launch has to run: the cells that have no result, and those that are asked for again."""
+
+from collections.abc import Callable
+
+from experiments import lease
+from experiments.ledger import Store
+from experiments.plan import Sweep
+from experiments.yamlfile import nearest
+
+
+def unfinished(
+    sweep: Sweep, store: Store, only: tuple[str, ...] = (), retry_failed: bool = False, force: bool = False
+) -> list[str]:
+    """Signatures in the plan's order, each once. only: rows or variants, ValueError for an unknown one;
+    retry_failed: failed trials too, but for diverged ones, which would diverge again; force: all."""
+    known = dict.fromkeys(name for row in sweep.rows for name in (row.name, row.variant))
+    for name in only:
+        if name not in known:
+            raise ValueError(f"no row or variant is named {name!r}: {nearest(name, list(known))}")
+    cells = [cell for cell in sweep.cells if not only or {cell.row, cell.variant} & set(only)]
+    out = []
+    for signature in dict.fromkeys(cell.signature for cell in cells):
+        lease.settled(store.trial(signature))
+        result = store.result(signature)
+        again = result is not None and result["status"] == "failed" and result.get("failure") != "diverged"
+        if result is None or force or (retry_failed and again):
+            out.append(signature)
+    return out
+
+
+def read_data(sweep: Sweep, todo: list[str], store: Store, note: Callable[[str], None]) -> None:
+    """Raw files to cached windows, once, before anything trains. Raises ValueError or OSError with one line
+    where they are not as they should be."""
+    from experiments import data
+
+    configs = [sweep.configs[s] for s in todo]
+    wanted = {(sweep.configs[s].data, str(sweep.digests[s]["data"])): None for s in todo}
+    read, unknown = set[str](), set[str]()
+    for config, found in wanted:
+        if config.name not in read and not data.cached_at(config, found, store.cache).is_dir():
+            note(f"reading {config.name}")
+            read.add(config.name)
+        if not data.load_split(config, found, store.cache).about["people"]:
+            unknown.add(config.name)
+    for name in sorted(unknown & {config.data.name for config in configs if config.tells_wearers}):
+        note(f"text.subject_info: {name} says nothing of its people, so texts gain the placement alone")

@@ -1,0 +1,75 @@
+"""A trial that was stopped anywhere goes on to the bits of an undisturbed one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_trial import numbers
+
+from experiments import trial
+from experiments.execute import Job
+from experiments.ledger import Store
+from experiments.lease import Lease
+
+Jobs = Callable[[str], list[Job]]
+GUIDED = "model.guidance.attention: two_way, losses: {info_nce: 0.1, consistency: 1, text_recon: 1}"
+VARIANTS = {
+    "core": "losses.ce_series: 0.1",
+    "guided, merged": f"model.guidance.merge: mean, {GUIDED}",
+    "guided at patches, text codes": "model.guidance: {attention: one_way, at: patches, into: all}, "
+    "model.text_codes: true, losses: {series_from_text: 1, text_vq: 1}",
+    "chosen on validation": "train.select: validation, train.lr: 0.01",
+    "augmented, joint": "data.augment: {jitter: 0.1, scaling: 0.1, time_warp: 0.1, channel_drop: 0.1}, "
+    "model.channels: joint",
+    "bfloat16": "train.precision: bfloat16",
+    "sub-actions": "model.sub_actions: decoder, losses.sub_action: 1",
+    **{name: f"model.quantizer: {name}" for name in ("ema", "cosine", "rotation", "simvq", "fsq", "none")},
+    "fcn": "baseline: fcn",
+    "fcn, chosen on validation": "baseline: fcn, train.select: validation",
+}
+EPOCHS, STEPS = 3, 3
+
+
+@pytest.fixture
+def leases(monkeypatch: pytest.MonkeyPatch) -> list[Lease]:
+    """Those that `trial.run` claims, in their order."""
+    out: list[Lease] = []
+    claim = trial.claim
+
+    def kept(*args: Any) -> Lease:
+        out.append(claim(*args))
+        return out[-1]
+
+    monkeypatch.setattr(trial, "claim", kept)
+    return out
+
+
+def stop_in_step(monkeypatch: pytest.MonkeyPatch, leases: list[Lease], steps: list[int]) -> None:
+    """Ask the trial to stop while these steps, counted over all attempts, are taken."""
+    taken, real = [0], torch.optim.lr_scheduler.LambdaLR.step
+
+    def step(self: Any, *args: Any) -> None:
+        real(self, *args)
+        if self._step_count > 1:  # the first one is the scheduler's own
+            taken[0] += 1
+            if taken[0] in steps:
+                leases[-1].asked = "pre-empted"
+
+    monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", step)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_trial_stopped_in_the_middle_and_at_the_end_of_epochs_ends_bit_equal(
+    store: Store, jobs: Jobs, leases: list[Lease], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    job, _ = jobs(f"a: {{train.epochs: {EPOCHS}, {VARIANTS[name]}}}, other: {{losses.ce_series: 1}}")
+    assert trial.run([job], False) is None
+    whole = numbers(store, job)
+    assert whole["epochs"] is None or len(whole["epochs"]) == EPOCHS
+    stop_in_step(monkeypatch, leases, [2, STEPS, STEPS + 1, 3 * STEPS])
+    ends = [trial.run([job._replace(accepted=1)], False) for _ in range(5)]
+    assert ends == ["pre-empted"] * 4 + [None]
+    assert numbers(store, job) == whole
+    result = store.result(job.signature)
+    assert result is not None and result["attempt"] == 6
