@@ -74,7 +74,9 @@ class Attempt:
             clock = self.clock
             self.lines = self.saved["lines"]
             clock.before_s, clock.train_s, clock.evaluate_s = self.saved["seconds"]
-        write_bytes(self.folder / "metrics.jsonl", "".join(self.lines).encode())
+        (self.folder / "metrics.jsonl").unlink(missing_ok=True)
+        if self.lines:
+            write_bytes(self.folder / "metrics.jsonl", "".join(self.lines).encode())
 
     def log(self, epoch: int, found: dict[str, float]) -> None:
         """Add an epoch's line to metrics.jsonl."""

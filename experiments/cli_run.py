@@ -101,7 +101,7 @@ def _run(
     except (ValueError, OSError) as error:
         fail(str(error))
     mirror = BackgroundMirror(track.Mirror(ledger.root, planned))
-    screen = Screen(len(todo))
+    screen = Screen(len(todo[: limits.trials]))
     try:
         if todo:
             made = EXECUTORS[executor](workers, devices)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import optuna
 import pytest
 
-from experiments.execute import Job
+from experiments import lease, trial
+from experiments.execute import Job, Task
 from experiments.ledger import Store
 from experiments.plan import Sweep
 from experiments.sweep import load
@@ -83,6 +84,16 @@ def jobs_of(sweep: Sweep, store: Store) -> list[Job]:
         Job(s, config.model_dump(mode="json"), sweep.digests[s], str(store.root), "cpu", "code", time.time())
         for s, config in sweep.configs.items()
     ]
+
+
+def task_of(job: Job) -> Task:
+    return Task("run", [job], Path(job.store) / "launch.log")
+
+
+def run_trial(job: Job) -> str | None:
+    """Here and now, whether or not it has a result already."""
+    known = lease.accepted(Store(Path(job.store)).trial(job.signature))
+    return trial.run([job._replace(accepted=known)], False)
 
 
 @pytest.fixture

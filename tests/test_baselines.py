@@ -1,10 +1,12 @@
 """Rows that are not the core: FCN and MiniRocket."""
 
 import hashlib
+import json
 import math
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,11 +16,13 @@ import torch
 from torch import nn
 
 from experiments import fcn
+from experiments.attempt import Attempt
 from experiments.baselines import minirocket
 from experiments.config import RunConfig, TrainConfig
 from experiments.data.side import Side
 from experiments.data.windows import Windows
-from experiments.fcn import FCN, Validation, predict, train_fcn
+from experiments.fcn import FCN, Training, Validation, predict
+from experiments.lease import claim
 from experiments.schedule import factor
 from model.streams import generator
 
@@ -53,13 +57,17 @@ def config(seed: int = 0, **train: Any) -> RunConfig:
     return RunConfig.model_validate({"train": asked, "seed": seed})
 
 
-def nothing(epoch: int, line: dict[str, float]) -> None:
-    pass
-
-
-def trained(asked: RunConfig, train: Side | None = None, val: Side | None = None) -> tuple[FCN, int]:
+def trained(
+    asked: RunConfig, train: Side | None = None, val: Side | None = None, lines: list[Any] | None = None
+) -> tuple[FCN, int]:
+    """Undisturbed; `lines` gets those of metrics.jsonl."""
     train, val = train or side(24, 0), val or side(9, 1)
-    return train_fcn(asked, train, val, CLASSES, nothing)
+    with TemporaryDirectory() as folder:
+        attempt = Attempt(claim(Path(folder)), "signature", "code", 0.0)
+        found = Training(asked, train, CLASSES, attempt).fit(val)
+        if lines is not None:
+            lines += map(json.loads, attempt.lines)
+        return found
 
 
 def same(a: FCN, b: FCN) -> bool:
@@ -176,11 +184,11 @@ def test_a_prediction_does_not_depend_on_the_windows_beside_it(monkeypatch: pyte
 
 
 def test_validation_is_looked_at_every_so_often_and_at_the_last() -> None:
-    lines: dict[int, dict[str, float]] = {}
-    train_fcn(config(epochs=5, validate_every=2), side(24, 0), side(9, 1), CLASSES, lines.__setitem__)
-    assert list(lines) == [0, 1, 2, 3, 4]
-    assert [e for e, line in lines.items() if "val/macro_f1" in line] == [1, 3, 4]
-    assert all(set(line) - {"val/macro_f1"} == {"train/loss"} for line in lines.values())
+    lines: list[dict[str, float]] = []
+    trained(config(epochs=5, validate_every=2), lines=lines)
+    assert [line["epoch"] for line in lines] == [0, 1, 2, 3, 4]
+    assert [line["epoch"] for line in lines if "val/macro_f1" in line] == [1, 3, 4]
+    assert all(set(line) - {"val/macro_f1"} == {"epoch", "train/loss", "time_s"} for line in lines)
 
 
 def test_looking_at_validation_changes_no_training() -> None:
@@ -190,9 +198,9 @@ def test_looking_at_validation_changes_no_training() -> None:
 
 def test_the_logged_loss_is_the_mean_over_windows() -> None:
     train = side(17, 0)
-    lines: dict[int, dict[str, float]] = {}
+    lines: list[dict[str, float]] = []
     asked = config(epochs=1, lr=1e-12, lr_min=0)  # the weights stay
-    train_fcn(asked, train, side(9, 1), CLASSES, lines.__setitem__)
+    trained(asked, train, lines=lines)
     model = FCN(CHANNELS, CLASSES, 0)
     model.standardize(train.moments)
     with torch.no_grad():
@@ -283,7 +291,10 @@ def test_the_optimiser_is_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = config(lr=3e-3, weight_decay=0.3)
     trained(asked)
     data: Any = SimpleNamespace(steps=3)
-    Lit(asked, nn.Linear(1, 1), data, None, nothing).configure_optimizers()  # type: ignore[arg-type]
+    attempt: Any = SimpleNamespace(saved=None)
+    silent: Any = lambda *_: None
+    core: Any = nn.Linear(1, 1)
+    Lit(asked, core, data, None, attempt, silent, silent).configure_optimizers()
     ours, cores = ({k: v for k, v in one.defaults.items()} for one in made)
     assert ours == cores
 

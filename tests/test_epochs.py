@@ -6,10 +6,10 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from conftest import run_trial
 from safetensors.torch import load_file
 from test_trial import Jobs, numbers
 
-from experiments import trial
 from experiments.config import RunConfig, TrainConfig
 from experiments.ledger import Store
 from experiments.lit import PRECISION
@@ -73,7 +73,7 @@ def test_a_level_trains_an_epoch_and_reports_its_losses(level: str, store: Store
     settings = LEVELS[level]
     job, *_ = jobs(f"row: {{{variant(settings)}}}, plain: {{}}")
     config = RunConfig.model_validate(job.config)
-    trial.run([job])
+    run_trial(job)
     found = numbers(store, job)["metrics"]
     assert all(math.isfinite(value) for value in found.values()) and 0 <= found["test/macro_f1"] <= 1
     (line,) = lines(store, job.signature)
@@ -115,7 +115,7 @@ def test_bfloat16_changes_the_loss_and_not_the_weights_type(store: Store, jobs: 
     )
     losses = []
     for job in planned:
-        trial.run([job])
+        run_trial(job)
         losses.append(lines(store, job.signature)[0]["train/loss"])
         kept = load_file(store.trial(job.signature) / "model" / "model.safetensors")
         assert {value.dtype for value in kept.values()} == {torch.float32}

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import SHAPELEX, Finished, environment, states
+from conftest import SHAPELEX, Finished, environment, task_of
 from typer.testing import CliRunner
 
-from experiments import execute
+from experiments import execute, lease
 from experiments.cli import app
 from experiments.execute import EXECUTORS, Executor, Job, LocalExecutor, Task
 from experiments.ledger import Store
+from experiments.watch import epochs_done
 
 Jobs = Callable[[str], list[Job]]
 QUICK = "statistics: {baseline: statistics}"
@@ -56,14 +57,14 @@ def ended(executor: Executor) -> list[tuple[Task, str | None]]:
 def broken(job: Job, folder: Path) -> Task:
     """A job that raises: its store is a file."""
     (folder / "file").touch()
-    return Task("run", [job._replace(store=str(folder / "file"))])
+    return task_of(job)._replace(jobs=[job._replace(store=str(folder / "file"))])
 
 
 def test_each_job_is_reported_once_and_its_slot_is_free_again(
     executor: Executor, store: Store, jobs: Jobs
 ) -> None:
     (job,), slots, reports = jobs(QUICK), list(executor.free), 0
-    tasks = [Task("run", [job]) for _ in slots]
+    tasks = [task_of(job) for _ in slots]
     for n, task in enumerate(tasks):
         assert len(executor.free) == len(slots) - n
         executor.start(task)
@@ -71,7 +72,7 @@ def test_each_job_is_reported_once_and_its_slot_is_free_again(
     while reports < len(slots):
         for task, death in ended(executor):
             reports += 1
-            assert task == tasks[0] and death is None
+            assert task == tasks[0] and death in (None, "held")
     assert sorted(executor.free) == sorted(slots) and executor.poll(0) == []
     result = store.result(job.signature)
     assert result is not None and result["status"] == "done"
@@ -85,16 +86,16 @@ def test_a_job_that_dies_is_reported_with_how_and_its_device_is_handed_on(
     assert [bool(death) for _, death in ended(executor)] == [True]
     assert sorted(executor.free) == slots
     for _ in slots:
-        executor.start(Task("run", [job]))
+        executor.start(task_of(job))
     deaths: list[str | None] = []
     while len(deaths) < len(slots):
         deaths += [death for _, death in ended(executor)]
-    assert deaths == [None] * len(slots)
+    assert None in deaths and set(deaths) <= {None, "held"}
 
 
 def test_close_leaves_no_process(executor: Executor, jobs: Jobs) -> None:
     (job,) = jobs(ENDLESS if isinstance(executor, LocalExecutor) else QUICK)
-    executor.start(Task("run", [job]))
+    executor.start(task_of(job))
     executor.close()
     assert multiprocessing.active_children() == []
 
@@ -107,30 +108,35 @@ def test_local_slots_share_the_devices_in_turn() -> None:
 def begin(local: LocalExecutor, store: Store, jobs: Jobs) -> tuple[int, Callable[[], int]]:
     """A trial in mid-training: its process id and how many epochs it has done."""
     (job,) = jobs(ENDLESS)
-    local.start(Task("run", [job]))
-    wait_for(lambda: store.epochs_done(job.signature) > 0)
+    local.start(task_of(job))
+    trial = store.trial(job.signature)
+    wait_for(lambda: epochs_done(trial) > 0)
     pid = local.running[0][0].pid
     assert pid is not None
-    return pid, lambda: store.epochs_done(job.signature)
+    return pid, lambda: epochs_done(trial)
 
 
 def test_a_trial_is_deaf_to_ctrl_c_and_its_death_by_a_signal_has_a_name(
     local: LocalExecutor, store: Store, jobs: Jobs
 ) -> None:
-    for end in (signal.SIGTERM, signal.SIGKILL):
+    for end, how in (
+        (signal.SIGUSR2, "pre-empted"),
+        (signal.SIGTERM, "pre-empted"),
+        (signal.SIGKILL, "killed by SIGKILL"),
+    ):
         pid, done = begin(local, store, jobs)
         os.kill(pid, signal.SIGINT)
         before = done()
         wait_for(lambda: done() > before + 1)  # noqa: B023
         os.kill(pid, end)
-        assert [death for _, death in ended(local)] == [f"killed by {end.name}"]
+        assert [death for _, death in ended(local)] == [how]
         assert local.free == ["cpu"]
 
 
 def test_jobs_leave_no_file_open_in_the_coordinator(local: LocalExecutor, jobs: Jobs) -> None:
     (job,), counts = jobs(QUICK), []
     for _ in range(4):
-        local.start(Task("run", [job]))
+        local.start(task_of(job))
         ended(local)
         counts.append(len(os.listdir("/proc/self/fd")))
     assert counts[-1] == counts[1]
@@ -164,7 +170,7 @@ def test_trials_end_with_their_fork_server_and_the_next_one_gets_a_new_server(
     assert [death for _, death in ended(local)] == ["its fork server died"]
     wait_for(lambda: not alive(pid), timeout_s=10)
     (job,) = jobs(QUICK)
-    local.start(Task("run", [job]))
+    local.start(task_of(job))
     assert [death for _, death in ended(local)] == [None]
 
 
@@ -184,14 +190,13 @@ class Stage(NamedTuple):
 
 
 class Disturbed(NamedTuple):
-    """The same command on the same store, four times: stopped while the fork server still imports, stopped in
-    mid-training, killed in mid-training, left alone (with an MLflow server that is down)."""
+    """The same command on the same store: stopped while the fork server still imports, stopped in mid-training,
+    killed in mid-training, then two at once (with an MLflow server that is down)."""
 
     interrupted: Stage
     terminated: Stage
-    refused: subprocess.CompletedProcess[str]
     killed: Stage
-    left_alone: Stage
+    together: list[Stage]
     store: Store
     file: Path
 
@@ -235,15 +240,12 @@ def disturbed(
         return Stage(process.returncode, before + output, went_on or bool(session(process.pid)))
 
     def training(process: subprocess.Popen[str], done: int) -> set[Path]:
-        """Wait until `done` trials are done and one more begins to train: the folders of those that do."""
-        started = time.time()
+        """Wait until `done` trials are done and one more trains: the folders of those that do."""
+        deadline = time.time() + 120
         while True:
-            assert process.poll() is None and time.time() < started + 120
+            assert process.poll() is None and time.time() < deadline
             ended = {path.parent for path in store.root.glob("trials/*/result.json")}
-            files = [path for path in store.root.glob("trials/*/metrics.jsonl") if path.parent not in ended]
-            begun = {
-                path.parent for path in files if not path.read_bytes() and path.stat().st_mtime > started
-            }
+            begun = {path.parent.parent for path in store.root.glob("trials/*/attempt-*/metrics.jsonl")}
             if len(ended) >= done and begun:
                 return begun
             time.sleep(0.01)
@@ -256,9 +258,6 @@ def disturbed(
 
     process = launch(MLFLOW_TRACKING_URI=NO_SERVER)
     training(process, done=0)
-    refused = subprocess.run(
-        command, cwd=folder, env=environment(), text=True, capture_output=True, timeout=60
-    )
     process.terminate()
     terminated = end(process, set())
 
@@ -267,22 +266,23 @@ def disturbed(
     process.kill()
     killed = end(process, trained)
 
-    left_alone = end(launch(MLFLOW_TRACKING_URI=NO_SERVER), set())
-    return Disturbed(interrupted, terminated, refused, killed, left_alone, store, finished.file)
+    both = [launch(MLFLOW_TRACKING_URI=NO_SERVER) for _ in range(2)]
+    together = [end(process, set()) for process in both]
+    return Disturbed(interrupted, terminated, killed, together, store, finished.file)
 
 
-@pytest.mark.parametrize("stage", ["interrupted", "terminated"])
-def test_ctrl_c_and_sigterm_stop_a_launch_cleanly(disturbed: Disturbed, stage: str) -> None:
-    code, output, outlived = getattr(disturbed, stage)
-    assert code == 130 and not outlived
-    assert "trials left. The same command goes on." in output
-    assert "Traceback" not in output
+def test_ctrl_c_stops_a_launch_that_still_prepares(disturbed: Disturbed) -> None:
+    code, output, outlived = disturbed.interrupted
+    assert code == 130 and not outlived and "Traceback" not in output
+    assert "stopped at once. The same command goes on." in output
 
 
-def test_a_second_launch_on_the_same_store_is_refused_with_one_line(disturbed: Disturbed) -> None:
-    assert disturbed.refused.returncode == 1 and disturbed.refused.stdout == ""
-    (line,) = disturbed.refused.stderr.splitlines()
-    assert line.startswith("another launch (pid ") and "is at work on runs: wait for it" in line
+def test_sigterm_lets_trials_give_themselves_back(disturbed: Disturbed) -> None:
+    code, output, outlived = disturbed.terminated
+    assert code == 130 and not outlived and "Traceback" not in output
+    assert "; stopped: SIGTERM. The same command goes on" in output
+    for path in disturbed.store.root.glob("trials/*/history.json"):
+        raise AssertionError(path.read_text())  # being pre-empted is not counted
 
 
 def test_no_trial_outlives_a_killed_coordinator(disturbed: Disturbed) -> None:
@@ -292,17 +292,23 @@ def test_no_trial_outlives_a_killed_coordinator(disturbed: Disturbed) -> None:
 def test_the_same_command_finishes_what_stops_and_kills_cut_short(
     disturbed: Disturbed, finished: Finished
 ) -> None:
-    assert disturbed.left_alone.code == 0, disturbed.left_alone.output
+    assert [stage.code for stage in disturbed.together] == [0, 0], disturbed.together
     tables = [
         CliRunner().invoke(app, ["table", str(disturbed.file), "--store", str(store.root)]).output
         for store in (disturbed.store, finished.store)
     ]
     assert tables[0] == tables[1] and "| statistics" in tables[0]
-    found = states(disturbed.store)
-    assert all(values.count("COMPLETE") == 1 and "RUNNING" not in values for values in found.values())
+
+
+def test_two_launches_at_once_run_each_trial_once(disturbed: Disturbed, finished: Finished) -> None:
+    """Both tell of every trial; each ends with the whole table, and no lease is left."""
+    for stage in disturbed.together:
+        assert "0 failed in" in stage.output and stage.output.count("| statistics") == 1
+    folders = [path for path in disturbed.store.root.glob("trials/*") if path.is_dir()]
+    assert len(folders) == 5 and all(not lease.attempts(folder) for folder in folders)
 
 
 def test_a_dead_mlflow_server_costs_one_line_and_no_trial(disturbed: Disturbed) -> None:
-    lines = disturbed.left_alone.output.splitlines()
+    lines = disturbed.together[0].output.splitlines()
     assert sum(line.startswith(f"MLflow at {NO_SERVER} failed: ") for line in lines) == 1
-    assert "Traceback" not in disturbed.left_alone.output
+    assert "Traceback" not in disturbed.together[0].output

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import run_trial
 
-from experiments import data, encoder, trial
+from experiments import data, encoder
 from experiments.config import RunConfig
 from experiments.execute import Job
 from experiments.identity import FileDigests
@@ -52,7 +53,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         }
         signature = f"{i:016x}"
         dumped = config.model_dump(mode="json")
-        trial.run([Job(signature, dumped, digests, str(store.root), "cpu", "test", time.time())])
+        run_trial(Job(signature, dumped, digests, str(store.root), "cpu", "test", time.time()))
         result = store.result(signature)
         assert result is not None and result["status"] == "done", result
         found["final"] |= {

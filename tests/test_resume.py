@@ -9,8 +9,8 @@ from test_trial import numbers
 
 from experiments import trial
 from experiments.execute import Job
-from experiments.ledger import Store
 from experiments.lease import Lease
+from experiments.ledger import Store
 
 Jobs = Callable[[str], list[Job]]
 GUIDED = "model.guidance.attention: two_way, losses: {info_nce: 0.1, consistency: 1, text_recon: 1}"
@@ -45,8 +45,8 @@ def leases(monkeypatch: pytest.MonkeyPatch) -> list[Lease]:
     return out
 
 
-def stop_in_step(monkeypatch: pytest.MonkeyPatch, leases: list[Lease], steps: list[int]) -> None:
-    """Ask the trial to stop while these steps, counted over all attempts, are taken."""
+def stop_in_step(monkeypatch: pytest.MonkeyPatch, leases: list[Lease], steps: list[int]) -> list[int]:
+    """Ask the trial to stop while these steps, counted over all attempts, are taken; how many were."""
     taken, real = [0], torch.optim.lr_scheduler.LambdaLR.step
 
     def step(self: Any, *args: Any) -> None:
@@ -57,6 +57,7 @@ def stop_in_step(monkeypatch: pytest.MonkeyPatch, leases: list[Lease], steps: li
                 leases[-1].asked = "pre-empted"
 
     monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", step)
+    return taken
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -64,12 +65,12 @@ def test_a_trial_stopped_in_the_middle_and_at_the_end_of_epochs_ends_bit_equal(
     store: Store, jobs: Jobs, leases: list[Lease], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     job, _ = jobs(f"a: {{train.epochs: {EPOCHS}, {VARIANTS[name]}}}, other: {{losses.ce_series: 1}}")
-    assert trial.run([job], False) is None
+    assert run_trial(job) is None
     whole = numbers(store, job)
     assert whole["epochs"] is None or len(whole["epochs"]) == EPOCHS
-    stop_in_step(monkeypatch, leases, [2, STEPS, STEPS + 1, 3 * STEPS])
+    taken = stop_in_step(monkeypatch, leases, [2, STEPS, STEPS + 1, 3 * STEPS])
     ends = [trial.run([job._replace(accepted=1)], False) for _ in range(5)]
-    assert ends == ["pre-empted"] * 4 + [None]
+    assert ends == ["pre-empted"] * 4 + [None] and taken == [EPOCHS * STEPS]
     assert numbers(store, job) == whole
     result = store.result(job.signature)
     assert result is not None and result["attempt"] == 6

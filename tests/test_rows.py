@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import run_trial
 from sklearn.metrics import f1_score
 
-from experiments import data, trial
+from experiments import data
 from experiments.augment import Augment
 from experiments.config import RunConfig
 from experiments.execute import Job
@@ -18,7 +19,7 @@ Jobs = Callable[[str], list[Job]]
 
 
 def ran(store: Store, job: Job) -> dict[str, Any]:
-    trial.run([job])
+    run_trial(job)
     result = store.result(job.signature)
     assert result is not None and result["status"] == "done", result
     return result

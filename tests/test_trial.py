@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Finished, jobs_of
+from conftest import Finished, jobs_of, run_trial
 from guided_fixture import SMALL, concepts, per_class, side
 
-from experiments import captions, data, encoder, metrics, probe, train, trial
+from experiments import captions, data, encoder, metrics, probe, train
 from experiments.config import RunConfig
 from experiments.encoder import TextCache
 from experiments.execute import Job
@@ -43,7 +43,7 @@ def numbers(store: Store, job: Job) -> dict[str, Any]:
 
 
 def failure(store: Store, job: Job) -> dict[str, Any]:
-    trial.run([job])
+    run_trial(job)
     result = store.result(job.signature)
     assert result is not None and result["status"] == "failed"
     assert result["metrics"] == {} and "\n" not in result["error"]
@@ -57,7 +57,7 @@ def test_a_trial_gives_the_same_bits_here_as_in_a_process_of_a_two_worker_launch
     jobs = jobs_of(load(finished.file, finished.store), store)
     assert len(jobs) == 5
     for job in jobs:
-        trial.run([job._replace(config=job.config | {"figures": False})])
+        run_trial(job._replace(config=job.config | {"figures": False}))
         assert numbers(store, job) == numbers(finished.store, job)
 
 
@@ -156,7 +156,7 @@ def test_an_epochs_losses_are_means_over_windows(
 
     monkeypatch.setattr(GuidedVQShape, "losses", recorded)
     (job,) = jobs("plain: {train.epochs: 1, train.batch_size: 20}")
-    trial.run([job])
+    run_trial(job)
     assert [windows for windows, _ in steps] == [20, 10]
     (line,) = epochs(store.trial(job.signature))
     assert line["train/loss"] == pytest.approx(sum(w * loss for w, loss in steps) / 30, rel=1e-6)
@@ -174,7 +174,7 @@ def test_every_step_trains_in_training_mode_though_validation_came_between(
 
     monkeypatch.setattr(GuidedVQShape, "losses", recorded)
     (job,) = jobs("plain: {train.epochs: 2, train.validate_every: 1, train.select: validation}")
-    trial.run([job])
+    run_trial(job)
     assert len(modes) > 2 and all(modes)
 
 
@@ -197,7 +197,7 @@ def test_every_epoch_has_dropout_masks_of_its_own(
 
     monkeypatch.setattr(Lit, "training_step", recorded)
     (job,) = jobs("plain: {train.epochs: 3}")
-    trial.run([job])
+    run_trial(job)
     assert [len(found) for found in seeds.values()] == [1, 1, 1] and len(set.union(*seeds.values())) == 3
 
 
@@ -229,7 +229,7 @@ def test_no_trial_encodes_a_text_that_any_trial_encoded(
 ) -> None:
     forbid(monkeypatch, encoder, "encode")
     known, new = jobs(f"known: {{{TEXT}, losses.ce_series: 0.5}}, new: {{{TEXT}, text.form: negative}}")
-    trial.run([known])
+    run_trial(known)
     assert numbers(store, known)["metrics"]
     assert failure(store, new)["error"] == "AssertionError: encode was called"
 
@@ -240,24 +240,24 @@ def test_texts_change_no_number_of_a_trial_without_text(
     (job,) = jobs("plain: {losses.ce_series: 0.1}")
     other = RunConfig.model_validate(job.config | {"text": {"form": "negative", "control": "constant"}})
     assert signature(other, job.digests) == job.signature
-    trial.run([job])
+    run_trial(job)
     before = numbers(store, job)
     for where, name in ((TextCache, "get"), (captions, "class_texts")):
         forbid(monkeypatch, where, name)
-    trial.run([job._replace(config=other.model_dump(mode="json"))])
+    run_trial(job._replace(config=other.model_dump(mode="json")))
     assert numbers(store, job) == before
 
 
 def test_texts_do_change_a_trial_that_reads_them(store: Store, jobs: Jobs) -> None:
     own, shuffled = jobs(f"own: {{{TEXT}}}, shuffled: {{{TEXT}, text.control: shuffled_samples}}")
-    trial.run([own])
-    trial.run([shuffled])
+    run_trial(own)
+    run_trial(shuffled)
     assert numbers(store, own)["model.safetensors"] != numbers(store, shuffled)["model.safetensors"]
 
 
 def test_the_test_split_steers_nothing(store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     (job,) = jobs("plain: {losses.ce_series: 0.1, train.select: validation, train.epochs: 3}")
-    trial.run([job])
+    run_trial(job)
     honest = numbers(store, job)
     real = data.load_split
 
@@ -269,7 +269,7 @@ def test_the_test_split_steers_nothing(store: Store, jobs: Jobs, monkeypatch: py
         return loaded._replace(windows=loaded.windows._replace(label=label, series=series))
 
     monkeypatch.setattr(data, "load_split", spoiled)
-    trial.run([job])
+    run_trial(job)
     blind = numbers(store, job)
     for name in ("best_epoch", "epochs", "model.safetensors"):
         assert blind[name] == honest[name], name
@@ -294,7 +294,7 @@ def test_validation_picks_the_epoch_whose_weights_are_kept(
     (job,) = jobs("plain: {train.select: validation, train.epochs: 3, train.lr: 0.01}")
     real = probe.tune
     validated_at(monkeypatch, [0.2, 0.9, 0.5])
-    trial.run([job])
+    run_trial(job)
     lines, found = epochs(store.trial(job.signature)), numbers(store, job)
     assert found["best_epoch"] == 1 and [line["val/macro_f1"] for line in lines] == [0.2, 0.9, 0.5]
     assert found["metrics"]["val/series_mse"] == lines[1]["val/series_mse"] != lines[2]["val/series_mse"]
@@ -327,7 +327,7 @@ def test_the_epoch_is_chosen_by_the_primary_representation_with_its_block_of_sca
         return real(x, *args)
 
     monkeypatch.setattr(probe, "tune", tune)
-    trial.run([job._replace(config=config)])
+    run_trial(job._replace(config=config))
     assert widths[0] == [6 * config["model"]["codes"], 2 * 6]
 
 
@@ -337,8 +337,8 @@ def test_the_epoch_is_chosen_by_the_primary_representation_with_its_block_of_sca
 )
 def test_every_setting_of_the_optimiser_changes_the_weights(store: Store, jobs: Jobs, change: str) -> None:
     plain, other = jobs(f"plain: {{train.epochs: 2}}, other: {{train.epochs: 2, train.{change}}}")
-    trial.run([plain])
-    trial.run([other])
+    run_trial(plain)
+    run_trial(other)
     weights = [
         (store.trial(j.signature) / "model" / "model.safetensors").read_bytes() for j in (plain, other)
     ]
@@ -350,7 +350,7 @@ def test_among_equal_epochs_the_one_that_rebuilds_validation_best_is_kept(
 ) -> None:
     (job,) = jobs("plain: {train.select: validation, train.epochs: 3}")
     validated_at(monkeypatch, [0.9, 0.9, 0.5])
-    trial.run([job])
+    run_trial(job)
     errors = [line["val/series_mse"] for line in epochs(store.trial(job.signature))]
     assert errors[0] != errors[1]
     assert numbers(store, job)["best_epoch"] == errors.index(min(errors[:2]))
@@ -400,7 +400,7 @@ def test_a_bank_edited_since_the_plan_is_refused(
 
 def test_a_second_attempt_leaves_nothing_of_the_first(store: Store, jobs: Jobs) -> None:
     (job,) = jobs("plain: {train.epochs: 1}")
-    trial.run([job])
+    run_trial(job)
     folder = store.trial(job.signature)
     stale = [folder / name for name in ("predictions.npz", "model/config.json", "metrics.jsonl")]
     assert all(path.exists() for path in stale)
@@ -423,5 +423,5 @@ def test_the_model_is_back_on_its_device_after_lightning_put_it_on_the_cpu(
 
         monkeypatch.setattr(torch.nn.Module, name, recorded)
     (job,) = jobs("plain: {losses.ce_series: 0.2}")
-    trial.run([job])
+    run_trial(job)
     assert "cpu" in calls and "to" in calls[len(calls) - calls[::-1].index("cpu") :]
