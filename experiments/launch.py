@@ -134,6 +134,7 @@ class Launch:
 
     def prepare(self, todo: list[str]) -> None:
         """Windows and text embeddings first, in one process, so that trials only read them."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         for path in self.log.parent.glob("launch-*.log"):  # of launches that died
             if lease.born(int(path.stem.removeprefix("launch-"))) is None:
                 path.unlink(missing_ok=True)

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import optuna
 import pytest
 
-from experiments import lease, trial
+from experiments import lease
 from experiments.execute import Job, Task
 from experiments.ledger import Store
 from experiments.plan import Sweep
 from experiments.sweep import load
+from experiments.trial import run
 
 MICRO = """# Does text help?
 set:
@@ -93,7 +94,7 @@ def task_of(job: Job) -> Task:
 def run_trial(job: Job) -> str | None:
     """Here and now, whether or not it has a result already."""
     known = lease.accepted(Store(Path(job.store)).trial(job.signature))
-    return trial.run([job._replace(accepted=known)], False)
+    return run([job._replace(accepted=known)], False)
 
 
 @pytest.fixture

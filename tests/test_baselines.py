@@ -292,9 +292,8 @@ def test_the_optimiser_is_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     trained(asked)
     data: Any = SimpleNamespace(steps=3)
     attempt: Any = SimpleNamespace(saved=None)
-    silent: Any = lambda *_: None
     core: Any = nn.Linear(1, 1)
-    Lit(asked, core, data, None, attempt, silent, silent).configure_optimizers()
+    Lit(asked, core, data, None, attempt, print, print).configure_optimizers()
     ours, cores = ({k: v for k, v in one.defaults.items()} for one in made)
     assert ours == cores
 

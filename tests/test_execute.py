@@ -190,8 +190,8 @@ class Stage(NamedTuple):
 
 
 class Disturbed(NamedTuple):
-    """The same command on the same store: stopped while the fork server still imports, stopped in mid-training,
-    killed in mid-training, then two at once (with an MLflow server that is down)."""
+    """The same command on the same store: stopped while the fork server still imports, stopped and killed in
+    mid-training, then two at once (with an MLflow server that is down)."""
 
     interrupted: Stage
     terminated: Stage

@@ -134,8 +134,8 @@ def test_how_far_encoding_is_reaches_the_report_while_a_launch_prepares(finished
     assert seen == [["encoding texts"]]
 
 
-def launch_of(sweep: Sweep, store: Store, executor: Any, log: Log, limits: Limits = Limits()) -> Launch:
-    return Launch(sweep, store, executor, log, lambda: None, "code", limits)
+def launch_of(sweep: Sweep, store: Store, executor: Any, log: Log) -> Launch:
+    return Launch(sweep, store, executor, log, lambda: None, "code", Limits())
 
 
 class Rescued(NamedTuple):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import run_trial
 from test_trial import numbers
 
 from experiments import trial
