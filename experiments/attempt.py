@@ -84,6 +84,11 @@ class Attempt:
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(self.lines[-1])
 
+    def take_curve(self, curve: list[dict[str, Any]]) -> None:
+        """Another trial's, of the same training."""
+        self.lines = [json.dumps(line) + "\n" for line in curve]
+        write_bytes(self.folder / "metrics.jsonl", "".join(self.lines).encode())
+
     @property
     def asked(self) -> bool:
         """Whether the trial is asked to stop."""

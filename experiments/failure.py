@@ -10,7 +10,10 @@ Being pre-empted and a full disk are no failures of a trial. A trial's history t
 """
 
 import errno
+import time
 from typing import Any, NamedTuple
+
+from experiments.ledger import SCHEMA
 
 RETRIES = 2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -34,11 +37,19 @@ def again(history: list[dict[str, Any]], retries: int) -> Again | None:
     return Again(memory > 0, memory > 1)
 
 
-def given_up(history: list[dict[str, Any]]) -> dict[str, str]:
-    """The failed result's word and its line."""
+def given_up(asked: dict[str, Any], history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The failed result of a trial that was asked for so, and has used up its tries."""
     word, detail = history[-1]["end"], history[-1]["detail"]
     times = f" {len(history)} times, last" if len(history) > 1 else ""
-    return {"failure": word, "error": f"{word}{times}: {detail}"}
+    return {
+        "schema": SCHEMA,
+        **asked,
+        "status": "failed",
+        "failure": word,
+        "error": f"{word}{times}: {detail}",
+        "metrics": {},
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
 
 
 def word(error: Exception) -> str:

@@ -13,8 +13,10 @@ from experiments import failure, lease
 from experiments.encoder import encoded
 from experiments.execute import Executor, Job, Task
 from experiments.failure import RETRIES, Again, unwritable
-from experiments.ledger import SCHEMA, Store, locked
+from experiments.ledger import Store, locked
 from experiments.plan import Sweep
+from experiments.queue import Queue
+from experiments.stage import stage
 from experiments.watch import Watch, epochs_done, shown
 
 POLL_S = 0.2
@@ -69,7 +71,8 @@ class Launch:
         self.sweep, self.store, self.executor = sweep, store, executor
         self.report, self.nudge, self.code, self.limits = report, nudge, code, limits
         self.cells = {cell.signature: cell for cell in reversed(sweep.cells)}
-        self.queue, self.alone = deque[str](), deque[str]()
+        self.stages: dict[str, str | None] = {}
+        self.queue = Queue(self.stage_of)
         self.running: dict[str, Task] = {}
         self.hung, self.elsewhere, self.watch = set[str](), set[str](), Watch()
         self.stale: dict[str, lease.Holder] = {}
@@ -98,7 +101,7 @@ class Launch:
         try:
             self.prepare(todo)
             for signature in todo:
-                self.again(signature, self.queue.append)
+                self.again(signature)
             self.looping = True
             while self.work_left():
                 self.fill()
@@ -125,7 +128,7 @@ class Launch:
         return Summary(self.counts["done"], self.counts["failed"], overhead, seconds, self.stopped)
 
     def work_left(self) -> bool:
-        left = self.queue or self.alone or self.elsewhere
+        left = self.queue or self.elsewhere
         return bool(self.running or self.ends or (left and not self.stopped))
 
     def epochs(self, signature: str) -> int:
@@ -147,15 +150,19 @@ class Launch:
         if how := ended[0][1]:
             self.report.note(f"preparing failed ({how}); each trial tries for itself")
 
-    def again(self, signature: str, queue: Callable[[str], None]) -> None:
+    def stage_of(self, signature: str) -> str | None:
+        if signature not in self.stages:
+            config, digests = self.sweep.configs[signature], self.sweep.digests[signature]
+            self.stages[signature] = stage(config, digests)
+        return self.stages[signature]
+
+    def again(self, signature: str, first: bool = False) -> None:
         """Queue the trial as its history tells, or give it up."""
         how = failure.again(lease.history(self.store.trial(signature)), self.limits.retries)
         if how is None:
             self.give_up(signature)
-        elif how.alone:
-            self.alone.append(signature)
         else:
-            queue(signature)
+            self.queue.push(signature, first, how.alone)
 
     def job(self, signature: str, device: str, recompute: bool = False) -> Job:
         return Job(
@@ -176,13 +183,11 @@ class Launch:
         while self.executor.free and not self.paused and not self.stopped:
             device = self.executor.free[0]
             if self.limits.trials is not None and self.started >= self.limits.trials:
-                for left in (self.queue, self.alone, self.elsewhere):
-                    left.clear()
-            if self.queue:
-                signature = self.queue.popleft()
-            elif self.alone and device not in [task.jobs[0].device for task in self.running.values()]:
-                signature = self.alone.popleft()
-            else:
+                self.queue.clear()
+                self.elsewhere.clear()
+            busy = device in [task.jobs[0].device for task in self.running.values()]
+            signature = self.queue.pop(self.running, busy)
+            if signature is None:
                 return
             trial = self.store.trial(signature)
             holder = lease.running(trial)
@@ -213,11 +218,11 @@ class Launch:
             if how in ("held", "lost") or lease.running(trial):
                 self.elsewhere.add(signature)
             elif how in ("pre-empted", "disk full"):
-                self.queue.appendleft(signature)
+                self.queue.push(signature, first=True)
             else:
                 if how != "out of memory":  # which the trial noted itself
                     self.note_crash(signature, how or "it returned without a result")
-                self.again(signature, self.queue.appendleft)
+                self.again(signature, first=True)
         if how == "disk full":
             self.pause("a trial was stopped by it")
         self.running.pop(signature, None)
@@ -253,17 +258,9 @@ class Launch:
         except lease.Held:
             self.elsewhere.add(signature)
             return
-        result = {
-            "schema": SCHEMA,
-            "signature": signature,
-            "status": "failed",
-            **failure.given_up(lease.history(trial)),
-            "config": self.sweep.configs[signature].model_dump(mode="json"),
-            "digests": self.sweep.digests[signature],
-            "metrics": {},
-            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        mine.accept(result)
+        config, digests = self.sweep.configs[signature], self.sweep.digests[signature]
+        asked = {"signature": signature, "config": config.model_dump(mode="json"), "digests": digests}
+        mine.accept(failure.given_up(asked, lease.history(trial)))
         self.take(signature)
 
     def pause(self, why: str) -> None:
@@ -299,6 +296,6 @@ class Launch:
                 return
             if holder is not None and alive is None:
                 self.stale[signature] = holder
-            self.queue.appendleft(signature)
+            self.queue.push(signature, first=True)
         self.elsewhere.discard(signature)
         self.watch.forget(signature)

@@ -12,10 +12,12 @@ import torch
 from experiments import baselines, data, figures, metrics, probe
 from experiments.attempt import Attempt
 from experiments.config import RunConfig
+from experiments.environment import environment
 from experiments.execute import Job
 from experiments.fcn import Training, predict
 from experiments.ledger import Store
-from experiments.train import Sides, augment, train
+from experiments.stage import find, stage
+from experiments.train import Sides, Trained, augment, train
 from model import checkpoint
 from model.guided import GuidedVQShape
 
@@ -46,7 +48,15 @@ def core(asked: Measure) -> dict[str, Any]:
     """Train the core, then probe its representations and decode its tokens."""
     config, _, loaded, sides, attempt = asked
     folder, clock = attempt.folder, attempt.clock
-    trained = train(config, asked.job, loaded, sides, attempt)
+    store, name = Store(Path(asked.job.store)), stage(config, asked.job.digests)
+    again = asked.job.accepted > 0  # whoever asks for a result anew wants it trained anew
+    known = None if again else find(store, str(name), config, environment(asked.job))
+    if known is None:
+        trained = train(config, asked.job, loaded, sides, attempt)
+    else:
+        model = checkpoint.from_pretrained(known.folder / "model").to(asked.job.device)
+        trained = Trained(model, known.result["best_epoch"])
+        attempt.take_curve(known.curve)
     started = time.time()
     encoded = []
     for side in sides:
@@ -66,6 +76,8 @@ def core(asked: Measure) -> dict[str, Any]:
         draw(config, loaded, trained.model, sides[2], encoded[2].code, folder / "figures")
     clock.evaluation(started)
     checkpoint.save_pretrained(trained.model, folder / "model")
+    if known is not None:
+        found["trained_by"] = known.result["signature"]
     return {"best_epoch": trained.best_epoch, "cost": {"parameters": _parameters(trained.model)}, **found}
 
 

@@ -3,32 +3,25 @@
 import datetime
 import math
 import os
-import platform
 import signal
-import sys
 import traceback
 from collections.abc import Callable
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
 
-from experiments import data, failure
+from experiments import data, failure, stage
 from experiments.attempt import Attempt, Stopped
 from experiments.config import RunConfig
+from experiments.environment import environment
 from experiments.execute import Job
 from experiments.failure import unwritable
 from experiments.lease import Held, Lease, Lost, accepted, claim
 from experiments.ledger import SCHEMA, Store, write_json
 from experiments.measure import measure
 from experiments.texts import read_text
-
-PINNED = (  # beside torch, what numbers hang on
-    "aeon", "lightning", "numpy", "scikit-learn", "scipy", "transformers", "vector-quantize-pytorch",
-)  # fmt: skip
 
 
 def prepare(jobs: list[Job], own_process: bool) -> str | None:
@@ -133,39 +126,9 @@ def _run(job: Job, lease: Lease) -> str | None:
     result["cost"] = result.get("cost", {}) | attempt.clock.cost()
     result["finished_at"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     lease.accept(result)
+    if result["status"] == "done" and (name := stage.stage(config, job.digests)):
+        stage.leave(Store(Path(job.store)), name, job.signature)
     return None
-
-
-@cache
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # a machine that trains needs neither data sets nor every quantizer
-        return None
-
-
-def environment(job: Job) -> dict[str, Any]:
-    """What bit-equality is promised for: versions, machine type, threads, device, code."""
-    device, number = job.device, torch.device(job.device).index
-    if number is not None and number < torch.cuda.device_count():
-        device = torch.cuda.get_device_name(number)
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        **{name: _version(name) for name in PINNED},
-        "platform": f"{sys.platform}-{platform.machine()}",
-        "cpu": _cpu(),
-        "device": device,
-        "code": job.code,
-    }
 
 
 CALLS: dict[str, Callable[[list[Job], bool], str | None]] = {"prepare": prepare, "run": run}

@@ -1,0 +1,88 @@
+"""Trials that differ only in the probe or the evaluation train once, to the numbers of training each."""
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import run_trial
+from test_trial import forbid
+
+from experiments import measure, stage
+from experiments.config import RunConfig
+from experiments.execute import Job
+from experiments.identity import signature
+from experiments.ledger import Store
+
+Jobs = Callable[[str], list[Job]]
+
+
+def probed(job: Job, **probe: Any) -> Job:
+    """The job with another probe."""
+    asked = RunConfig.model_validate(job.config | {"probe": job.config["probe"] | probe})
+    return job._replace(signature=signature(asked, job.digests), config=asked.model_dump(mode="json"))
+
+
+def outcome(store: Store, job: Job) -> dict[str, Any]:
+    result = store.result(job.signature)
+    assert result is not None and result["status"] == "done", result
+    names = ("metrics", "best_epoch", "per_class_f1", "confusion")
+    weights = (store.trial(job.signature) / "model" / "model.safetensors").read_bytes()
+    return {name: result[name] for name in names} | {"weights": weights}
+
+
+@pytest.mark.parametrize("quantizer", ["standard", "ema", "rotation", "fsq"])
+def test_another_probe_takes_the_model_that_was_trained(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, quantizer: str
+) -> None:
+    first, _ = jobs(f"a: {{model.quantizer: {quantizer}}}, b: {{losses.ce_series: 1}}")
+    other = probed(first, representation="histogram", penalties=(1.0, 10.0))
+    assert other.signature != first.signature
+    run_trial(other)
+    alone = outcome(store, other)
+    shutil.rmtree(store.trial(other.signature))
+    run_trial(first)
+    (store.root / "stages").rename(store.root / "others")
+    run_trial(first)
+    with monkeypatch.context() as patch:
+        forbid(patch, measure, "train")
+        run_trial(other)
+    assert outcome(store, other) == alone
+    result = store.result(other.signature)
+    assert result is not None and result["trained_by"] == first.signature
+
+
+def test_what_changes_training_is_another_stage(jobs: Jobs) -> None:
+    (job,) = jobs("a: {train.epochs: 2}")
+    config = RunConfig.model_validate(job.config)
+
+    def name(**change: Any) -> str | None:
+        return stage.stage(RunConfig.model_validate(job.config | change), job.digests)
+
+    assert name(probe={"representation": "histogram"}) == name() == stage.stage(config, job.digests)
+    assert len({name(), name(seed=1), name(threads=2), name(losses={"ce_series": 1})}) == 4
+    chosen = job.config["train"] | {"select": "validation"}
+    assert name(train=chosen) != name(train=chosen, probe={"representation": "histogram"})
+    assert name(baseline="fcn") is None
+
+
+@pytest.mark.parametrize("spoil", ["code", "device", "gone", "torn", "failed"])
+def test_a_stage_that_does_not_fit_is_trained_again(store: Store, jobs: Jobs, spoil: str) -> None:
+    (first,) = jobs("a: {train.epochs: 1}")
+    other = probed(first, representation="histogram")
+    run_trial(first)
+    folder = store.trial(first.signature)
+    if spoil == "code":
+        other = other._replace(code="newer")
+    if spoil == "device":
+        result = (folder / "result.json").read_text()
+        (folder / "result.json").write_text(result.replace('"device": "cpu"', '"device": "H100"'))
+    if spoil == "gone":
+        (folder / "model" / "config.json").unlink()
+    if spoil == "torn":
+        (folder / "metrics.jsonl").write_text('{"epoch": 0, "tr')
+    if spoil == "failed":
+        next((store.root / "stages").iterdir()).write_text("")
+    run_trial(other)
+    result = store.result(other.signature)
+    assert result is not None and result["status"] == "done" and "trained_by" not in result
