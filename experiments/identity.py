@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,26 @@ def canonical(config: RunConfig) -> dict[str, Any]:
 
 def _prune(node: BaseModel, prefix: str, unused: set[str]) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    for name, field in type(node).model_fields.items():
+    for name, leaves_at in _fields(type(node)):
         value, dotted = getattr(node, name), f"{prefix}{name}"
-        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        if dotted in unused or extra.get("inert"):
+        if dotted in unused:
             continue
         if isinstance(value, BaseModel):
             value = _prune(value, f"{dotted}.", unused)
-        if "leaves_at" not in extra or extra["leaves_at"] != value:
+        if leaves_at is _NEVER or leaves_at != value:
             out[name] = list(value) if isinstance(value, tuple) else value
     return out
+
+
+_NEVER = object()
+
+
+@cache
+def _fields(kind: type[BaseModel]) -> list[tuple[str, Any]]:
+    """Fields that can change a result, each with the value at which it leaves the hash."""
+    extras = {name: field.json_schema_extra for name, field in kind.model_fields.items()}
+    known = {name: extra if isinstance(extra, dict) else {} for name, extra in extras.items()}
+    return [(n, extra.get("leaves_at", _NEVER)) for n, extra in known.items() if not extra.get("inert")]
 
 
 def digest(value: Any) -> str:

@@ -1,5 +1,7 @@
 """A planned sweep: its rows and cells, and what `plan.json` says of them to analysis and tracking."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +29,8 @@ class Row(NamedTuple):
     factors: dict[str, Any]
 
 
-class Sweep(NamedTuple):
+@dataclass(frozen=True)
+class Sweep:
     """A planned sweep. `configs` and `digests` are by signature. Of the points (variant x grid point x fold x
     seed) that the file asks for, `merged` equal another of their variant and `exclude` dropped `excluded`."""
 
@@ -42,10 +45,15 @@ class Sweep(NamedTuple):
     merged: int
     excluded: int
 
+    @cached_property
+    def folded(self) -> bool:
+        """Whether there are several folds."""
+        return len({cell.fold for cell in self.cells}) > 1
+
     def label(self, cell: Cell) -> str:
         """What a person calls the cell: the row, and seed and fold where there are several."""
         seed = "" if cell.seed is None else f" seed {cell.seed}"
-        return cell.row + seed + (f" fold {cell.fold}" if len({c.fold for c in self.cells}) > 1 else "")
+        return cell.row + seed + (f" fold {cell.fold}" if self.folded else "")
 
     def plan(self) -> dict[str, Any]:
         """What `<store>/sweeps/<name>/plan.json` holds: all that analysis and tracking need."""
