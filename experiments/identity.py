@@ -21,14 +21,14 @@ def canonical(config: RunConfig) -> dict[str, Any]:
 
 def _prune(node: BaseModel, prefix: str, unused: set[str]) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    for name, leaves_at in _fields(type(node)):
-        value, dotted = getattr(node, name), f"{prefix}{name}"
+    for name, dotted, below, leaves_at in _fields(type(node), prefix):
         if dotted in unused:
             continue
-        if isinstance(value, BaseModel):
+        value = getattr(node, name)
+        if below:
             value = _prune(value, f"{dotted}.", unused)
         if leaves_at is _NEVER or leaves_at != value:
-            out[name] = list(value) if isinstance(value, tuple) else value
+            out[name] = list(value) if type(value) is tuple else value
     return out
 
 
@@ -36,11 +36,16 @@ _NEVER = object()
 
 
 @cache
-def _fields(kind: type[BaseModel]) -> list[tuple[str, Any]]:
-    """Fields that can change a result, each with the value at which it leaves the hash."""
-    extras = {name: field.json_schema_extra for name, field in kind.model_fields.items()}
-    known = {name: extra if isinstance(extra, dict) else {} for name, extra in extras.items()}
-    return [(n, extra.get("leaves_at", _NEVER)) for n, extra in known.items() if not extra.get("inert")]
+def _fields(kind: type[BaseModel], prefix: str) -> list[tuple[str, str, bool, Any]]:
+    """Fields that can change a result: name, dotted name, whether it holds settings, and the value at which
+    it leaves the hash."""
+    out = []
+    for name, field in kind.model_fields.items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        below = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        if not extra.get("inert"):
+            out.append((name, f"{prefix}{name}", below, extra.get("leaves_at", _NEVER)))
+    return out
 
 
 def digest(value: Any) -> str:
@@ -54,11 +59,38 @@ def signature(config: RunConfig, digests: dict[str, str | None]) -> str:
     return digest({"config": canonical(config), "digests": digests})[:16]
 
 
+def by_seed(
+    config: RunConfig, digests: dict[str, str | None], seeds: Iterable[int]
+) -> dict[int, tuple[RunConfig, str]]:
+    """The config at each seed and its signature. Nothing but the seed differs, so the rest is pruned once:
+    that is most of the time that planning takes."""
+    known, out = canonical(config), {}
+    for seed in seeds:
+        one = known | {"seed": seed} if "seed" in known else known
+        name = digest({"config": one, "digests": digests})[:16]
+        out[seed] = config.model_copy(update={"seed": seed}), name
+    return out
+
+
 def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dict to dotted names."""
     out: dict[str, Any] = {}
     for name, value in node.items():
         out |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return out
+
+
+def different(one: BaseModel, other: BaseModel, prefix: str = "") -> set[str]:
+    """Dotted names of the settings in which two configs differ."""
+    out: set[str] = set()
+    for name in type(one).model_fields:
+        mine, others = getattr(one, name), getattr(other, name)
+        if mine is others:
+            continue
+        if isinstance(mine, BaseModel):
+            out |= different(mine, others, f"{prefix}{name}.")
+        elif mine != others:
+            out.add(f"{prefix}{name}")
     return out
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.config import RunConfig
-from experiments.identity import flat
+from experiments.identity import different, flat
 from experiments.ledger import Store, read_json, write_json
 from experiments.yamlfile import FileError
 
@@ -59,8 +59,7 @@ class Sweep:
         """What `<store>/sweeps/<name>/plan.json` holds: all that analysis and tracking need."""
         first = next(iter(self.configs.values()))
         by_row = {cell.row: self.configs[cell.signature] for cell in reversed(self.cells)}
-        settings = [flat(config.model_dump(mode="json")) for config in by_row.values()]
-        differs = [name for name in settings[0] if any(s[name] != settings[0][name] for s in settings)]
+        differ = set().union(*(different(first, config) for config in by_row.values()))
         return {
             "schema": 1,
             "sweep": self.name,
@@ -74,7 +73,7 @@ class Sweep:
             "split": first.data.split,
             "unit": "seed" if first.data.split == "official" else "fold",
             "rows": [row._asdict() for row in self.rows],
-            "differs": differs,
+            "differs": [name for name in flat(first.model_dump()) if name in differ],
             "cells": [cell._asdict() for cell in self.cells],
         }
 

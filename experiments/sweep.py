@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from experiments import data, encoder, words
 from experiments.config import Representation, RunConfig, TextConfig
-from experiments.identity import FileDigests, canonical, digest, signature
+from experiments.identity import FileDigests, by_seed, canonical, digest
 from experiments.ledger import Store
 from experiments.plan import Cell, Row, Sweep
 from experiments.settings import (
@@ -84,6 +84,10 @@ class _Planner:
         reference, contrasts = self.compared([row.name for row, _ in rows])
         digests_of = {row.name: self.digests(config) for row, config in rows}
         ordered = sorted(rows, key=lambda pair: pair[0].name != reference)
+        at = {
+            (row.name, fold): by_seed(config.cell(seeds[0], fold, primary), digests_of[row.name], seeds)
+            for (row, config), fold in itertools.product(rows, folds)
+        }
         cells: list[Cell] = []
         configs: dict[str, RunConfig] = {}
         digests: dict[str, dict[str, str | None]] = {}
@@ -91,8 +95,7 @@ class _Planner:
             seedless = "seed" in config.unused()
             if seedless and seed != seeds[0]:
                 continue
-            one = config.cell(seed, fold, primary)
-            name_of = signature(one, digests_of[row.name])
+            one, name_of = at[row.name, fold][seed]
             cells.append(Cell(row.name, row.variant, None if seedless else seed, fold, name_of))
             configs[name_of], digests[name_of] = one, digests_of[row.name]
         return Sweep(
