@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from experiments.config import RunConfig
-from experiments.ledger import read_json, write_json
+from experiments.ledger import keep_json, read_json
 
 
 def canonical(config: RunConfig) -> dict[str, Any]:
@@ -101,7 +102,8 @@ class FileDigests:
     def __init__(self, cache: Path) -> None:
         self.path = cache / "digests.json"
         known = read_json(self.path)
-        self.known: dict[str, str] = known if isinstance(known, dict) else {}
+        sound = known.items() if isinstance(known, dict) else ()
+        self.known = {k: v for k, v in sound if isinstance(v, str) and re.fullmatch("[0-9a-f]{64}", v)}
 
     def of(self, files: Iterable[Path]) -> str:
         """Digest of the files' contents in the order given; raises FileNotFoundError."""
@@ -112,6 +114,6 @@ class FileDigests:
             if key not in self.known:
                 with file.open("rb") as handle:
                     self.known[key] = hashlib.file_digest(handle, "sha256").hexdigest()
-                write_json(self.path, self.known)
+                keep_json(self.path, self.known)
             total.update(self.known[key].encode())
         return total.hexdigest()

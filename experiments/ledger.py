@@ -54,6 +54,15 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
+def keep_json(path: Path, value: Any) -> None:
+    """`write_json` for what can be made again: a folder that stands in its place is moved aside."""
+    try:
+        write_json(path, value)
+    except IsADirectoryError:
+        path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.aside"))
+        write_json(path, value)
+
+
 def read_json(path: Path) -> Any:
     """The file's value, or None where it is missing, a folder or not whole. Raises OSError where a disk or a
     server fails: what can't be read now is not gone."""

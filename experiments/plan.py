@@ -1,5 +1,6 @@
 """A planned sweep: its rows and cells, and what `plan.json` says of them to analysis and tracking."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 
 from experiments.config import RunConfig
 from experiments.identity import different, flat
-from experiments.ledger import Store, read_json, write_json
+from experiments.ledger import Store, keep_json, read_json
 from experiments.yamlfile import FileError
 
 
@@ -79,9 +80,15 @@ class Sweep:
 
     def save(self, store: Store, file: Path) -> None:
         """Leave the plan in the store. Raises FileError where another file of the same name has its plan
-        there: two sweeps that share a name would overwrite each other's table."""
+        there: two sweeps that share a name would overwrite each other's table. Names that differ in case
+        alone are the same name, as a file system may see it so."""
         path, source = store.sweep(self.name) / "plan.json", str(file.resolve())
-        owner = (read_json(path) or {}).get("file", source)
-        if owner != source and Path(owner).exists():
-            raise FileError(str(file), None, f"in this store '{self.name}' is {owner}: rename one of the two")
-        write_json(path, self.plan() | {"file": source})
+        known = os.listdir(path.parent.parent) if path.parent.parent.is_dir() else []
+        for twin in [name for name in known if name.lower() == self.name.lower()]:
+            found = read_json(path.parent.with_name(twin) / "plan.json")
+            owner = found.get("file") if isinstance(found, dict) else None
+            if not isinstance(owner, str) or owner == source or not os.path.exists(owner):
+                continue
+            if not file.exists() or not os.path.samefile(owner, file):
+                raise FileError(str(file), None, f"in this store '{twin}' is {owner}: rename one of the two")
+        keep_json(path, self.plan() | {"file": source})
