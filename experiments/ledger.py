@@ -10,7 +10,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ def keep_json(path: Path, value: Any) -> None:
     try:
         write_json(path, value)
     except IsADirectoryError:
-        path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.aside"))
+        with suppress(FileNotFoundError):  # another process was first
+            path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.aside"))
         write_json(path, value)
 
 
