@@ -28,30 +28,24 @@ app.command()(data)
 app.add_typer(text, name="text")
 
 
-def _state(store: "Store", signature: str) -> str:
-    result = store.result(signature)
-    return "waiting" if result is None else result["status"]
-
-
 @app.command()
 def plan(file: SweepFile, store: StoreOption = DEFAULT_STORE) -> None:
     """Print every cell of a sweep, and which are done, without running anything."""
-    from rich.console import Console
-    from rich.table import Table
+    from experiments.columns import columns
 
     sweep, ledger = load(file, store)
-    table = Table(box=None, pad_edge=False)
-    for name in ("row", "seed", "fold", "signature", "state"):
-        table.add_column(name, justify="right" if name in ("seed", "fold") else "left")
-    states = {signature: _state(ledger, signature) for signature in sweep.configs}
-    for cell in sweep.cells:
-        seed = "-" if cell.seed is None else str(cell.seed)
-        table.add_row(cell.row, seed, str(cell.fold), cell.signature, states[cell.signature])
-    Console(markup=False).print(table)
-    trials = len({cell.signature for cell in sweep.cells})
+    states = {
+        name: result["status"] if result else "waiting" for name, result in ledger.results(sweep.configs)
+    }
+    rows = [
+        (cell.row, "-" if cell.seed is None else str(cell.seed), str(cell.fold), cell.signature, state)
+        for cell in sweep.cells
+        for state in [states[cell.signature]]
+    ]
+    print(columns(("row", "seed", "fold", "signature", "state"), rows, right=("seed", "fold")))
     counts = Counter(states[cell.signature] for cell in sweep.cells)
     print(
-        f"{len(sweep.cells)} cells, {trials} trials: "
+        f"{len(sweep.cells)} cells, {len(sweep.configs)} trials: "
         + ", ".join(f"{counts[state]} {state}" for state in ("done", "failed", "waiting"))
         + f". {sweep.merged} equal points merged, {sweep.excluded} excluded."
     )

@@ -144,6 +144,11 @@ class RunConfig(Frozen):
         return self.baseline == "none" and self.losses.sub_action > 0
 
     @property
+    def reads_encoder(self) -> bool:
+        """Whether training looks at embeddings of texts or of sub-actions."""
+        return (self.reads_text or self.reads_concepts) and "text.encoder" not in self.unused()
+
+    @property
     def tells_wearers(self) -> bool:
         """Whether a class's text goes on with who wears what."""
         return self.text.subject_info and "text.subject_info" not in self.unused()

@@ -5,6 +5,7 @@ L tokens of one text, E width of the encoder.
 
 import hashlib
 import io
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def folder(encoder: str) -> Path:
     if encoder in ENCODERS:
         return files(encoder)[0].parent
     name = encoder.removeprefix("hf:")
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return Path(name)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError

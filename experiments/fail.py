@@ -7,5 +7,7 @@ import typer
 
 
 def fail(line: str, status: int = 2) -> NoReturn:
-    print(line, file=sys.stderr)
+    from experiments.yamlfile import one_line
+
+    print(one_line(line), file=sys.stderr)
     raise typer.Exit(status)

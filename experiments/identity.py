@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from experiments.config import RunConfig
-from experiments.ledger import read_json, write_json
+from experiments.ledger import keep_json, read_json
 
 
 def canonical(config: RunConfig) -> dict[str, Any]:
@@ -20,15 +22,30 @@ def canonical(config: RunConfig) -> dict[str, Any]:
 
 def _prune(node: BaseModel, prefix: str, unused: set[str]) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    for name, field in type(node).model_fields.items():
-        value, dotted = getattr(node, name), f"{prefix}{name}"
-        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        if dotted in unused or extra.get("inert"):
+    for name, dotted, below, leaves_at in _fields(type(node), prefix):
+        if dotted in unused:
             continue
-        if isinstance(value, BaseModel):
+        value = getattr(node, name)
+        if below:
             value = _prune(value, f"{dotted}.", unused)
-        if "leaves_at" not in extra or extra["leaves_at"] != value:
-            out[name] = list(value) if isinstance(value, tuple) else value
+        if leaves_at is _NEVER or leaves_at != value:
+            out[name] = list(value) if type(value) is tuple else value
+    return out
+
+
+_NEVER = object()
+
+
+@cache
+def _fields(kind: type[BaseModel], prefix: str) -> list[tuple[str, str, bool, Any]]:
+    """Fields that can change a result: name, dotted name, whether it holds settings, and the value at which
+    it leaves the hash."""
+    out = []
+    for name, field in kind.model_fields.items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        below = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        if not extra.get("inert"):
+            out.append((name, f"{prefix}{name}", below, extra.get("leaves_at", _NEVER)))
     return out
 
 
@@ -43,11 +60,38 @@ def signature(config: RunConfig, digests: dict[str, str | None]) -> str:
     return digest({"config": canonical(config), "digests": digests})[:16]
 
 
+def by_seed(
+    config: RunConfig, digests: dict[str, str | None], seeds: Iterable[int]
+) -> dict[int, tuple[RunConfig, str]]:
+    """The config at each seed and its signature. Nothing but the seed differs, so the rest is pruned once:
+    that is most of the time that planning takes."""
+    known, out = canonical(config), {}
+    for seed in seeds:
+        one = known | {"seed": seed} if "seed" in known else known
+        name = digest({"config": one, "digests": digests})[:16]
+        out[seed] = config.model_copy(update={"seed": seed}), name
+    return out
+
+
 def flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dict to dotted names."""
     out: dict[str, Any] = {}
     for name, value in node.items():
         out |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return out
+
+
+def different(one: BaseModel, other: BaseModel, prefix: str = "") -> set[str]:
+    """Dotted names of the settings in which two configs differ."""
+    out: set[str] = set()
+    for name in type(one).model_fields:
+        mine, others = getattr(one, name), getattr(other, name)
+        if mine is others:
+            continue
+        if isinstance(mine, BaseModel):
+            out |= different(mine, others, f"{prefix}{name}.")
+        elif mine != others:
+            out.add(f"{prefix}{name}")
     return out
 
 
@@ -58,7 +102,8 @@ class FileDigests:
     def __init__(self, cache: Path) -> None:
         self.path = cache / "digests.json"
         known = read_json(self.path)
-        self.known: dict[str, str] = known if isinstance(known, dict) else {}
+        sound = known.items() if isinstance(known, dict) else ()
+        self.known = {k: v for k, v in sound if isinstance(v, str) and re.fullmatch("[0-9a-f]{64}", v)}
 
     def of(self, files: Iterable[Path]) -> str:
         """Digest of the files' contents in the order given; raises FileNotFoundError."""
@@ -69,6 +114,6 @@ class FileDigests:
             if key not in self.known:
                 with file.open("rb") as handle:
                     self.known[key] = hashlib.file_digest(handle, "sha256").hexdigest()
-                write_json(self.path, self.known)
+                keep_json(self.path, self.known)
             total.update(self.known[key].encode())
         return total.hexdigest()

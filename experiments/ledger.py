@@ -9,8 +9,8 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,22 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """The file's value, or None where it is missing or not whole."""
+def keep_json(path: Path, value: Any) -> None:
+    """`write_json` for what can be made again: a folder that stands in its place is moved aside."""
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+        write_json(path, value)
+    except IsADirectoryError:
+        with suppress(FileNotFoundError):  # another process was first
+            path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.aside"))
+        write_json(path, value)
+
+
+def read_json(path: Path) -> Any:
+    """The file's value, or None where it is missing, a folder or not whole. Raises OSError where a disk or a
+    server fails: what can't be read now is not gone."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
 
 
@@ -106,7 +117,15 @@ class Store:
     def result(self, signature: str) -> dict[str, Any] | None:
         """The trial's accepted result, or None while there is none."""
         result = read_json(self.trial(signature) / "result.json")
-        return result if isinstance(result, dict) and result.get("signature") == signature else None
+        whole = isinstance(result, dict) and result.get("status") in ("done", "failed")
+        return result if whole and result.get("signature") == signature else None
+
+    def results(self, signatures: Iterable[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+        """`result` of each, in their order: a view of many at one look, and only one held at a time."""
+        trials = self.root / "trials"
+        there = set(os.listdir(trials)) if trials.is_dir() else set()
+        for signature in signatures:
+            yield signature, self.result(signature) if signature in there else None
 
     def writable(self) -> bool:
         """Whether there is room for a megabyte."""

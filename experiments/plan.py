@@ -1,11 +1,14 @@
 """A planned sweep: its rows and cells, and what `plan.json` says of them to analysis and tracking."""
 
+import os
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.config import RunConfig
-from experiments.identity import flat
-from experiments.ledger import Store, read_json, write_json
+from experiments.identity import different, flat
+from experiments.ledger import Store, keep_json, read_json
 from experiments.yamlfile import FileError
 
 
@@ -27,7 +30,8 @@ class Row(NamedTuple):
     factors: dict[str, Any]
 
 
-class Sweep(NamedTuple):
+@dataclass(frozen=True)
+class Sweep:
     """A planned sweep. `configs` and `digests` are by signature. Of the points (variant x grid point x fold x
     seed) that the file asks for, `merged` equal another of their variant and `exclude` dropped `excluded`."""
 
@@ -42,17 +46,21 @@ class Sweep(NamedTuple):
     merged: int
     excluded: int
 
+    @cached_property
+    def folded(self) -> bool:
+        """Whether there are several folds."""
+        return len({cell.fold for cell in self.cells}) > 1
+
     def label(self, cell: Cell) -> str:
         """What a person calls the cell: the row, and seed and fold where there are several."""
         seed = "" if cell.seed is None else f" seed {cell.seed}"
-        return cell.row + seed + (f" fold {cell.fold}" if len({c.fold for c in self.cells}) > 1 else "")
+        return cell.row + seed + (f" fold {cell.fold}" if self.folded else "")
 
     def plan(self) -> dict[str, Any]:
         """What `<store>/sweeps/<name>/plan.json` holds: all that analysis and tracking need."""
         first = next(iter(self.configs.values()))
         by_row = {cell.row: self.configs[cell.signature] for cell in reversed(self.cells)}
-        settings = [flat(config.model_dump(mode="json")) for config in by_row.values()]
-        differs = [name for name in settings[0] if any(s[name] != settings[0][name] for s in settings)]
+        differ = set().union(*(different(first, config) for config in by_row.values()))
         return {
             "schema": 1,
             "sweep": self.name,
@@ -66,15 +74,21 @@ class Sweep(NamedTuple):
             "split": first.data.split,
             "unit": "seed" if first.data.split == "official" else "fold",
             "rows": [row._asdict() for row in self.rows],
-            "differs": differs,
+            "differs": [name for name in flat(first.model_dump()) if name in differ],
             "cells": [cell._asdict() for cell in self.cells],
         }
 
     def save(self, store: Store, file: Path) -> None:
         """Leave the plan in the store. Raises FileError where another file of the same name has its plan
-        there: two sweeps that share a name would overwrite each other's table."""
+        there: two sweeps that share a name would overwrite each other's table. Names that differ in case
+        alone are the same name, as a file system may see it so."""
         path, source = store.sweep(self.name) / "plan.json", str(file.resolve())
-        owner = (read_json(path) or {}).get("file", source)
-        if owner != source and Path(owner).exists():
-            raise FileError(str(file), None, f"in this store '{self.name}' is {owner}: rename one of the two")
-        write_json(path, self.plan() | {"file": source})
+        known = os.listdir(path.parent.parent) if path.parent.parent.is_dir() else []
+        for twin in [name for name in known if name.lower() == self.name.lower()]:
+            found = read_json(path.parent.with_name(twin) / "plan.json")
+            owner = found.get("file") if isinstance(found, dict) else None
+            if not isinstance(owner, str) or owner == source or not os.path.exists(owner):
+                continue
+            if not file.exists() or not os.path.samefile(owner, file):
+                raise FileError(str(file), None, f"in this store '{twin}' is {owner}: rename one of the two")
+        keep_json(path, self.plan() | {"file": source})

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from experiments import data, encoder, words
 from experiments.config import Representation, RunConfig, TextConfig
-from experiments.identity import FileDigests, canonical, digest, signature
+from experiments.identity import FileDigests, by_seed, canonical, digest
 from experiments.ledger import Store
 from experiments.plan import Cell, Row, Sweep
 from experiments.settings import (
@@ -28,6 +28,8 @@ from experiments.yamlfile import Document, FileError, Keys, nearest, read
 
 WORDS = ("base", "set", "variants", "grid", "exclude", "seeds", "folds", "reference", "contrasts", "primary")
 MAX_CELLS = 10_000
+MAX_SEED = 2**32 - 1  # numpy's and scikit-learn's
+MAX_NAME = 100
 SHARED = ("name", "split", "folds")  # what decides who is in a fold; at random, the windows do too
 CUT = ("window_s", "overlap_frac")
 
@@ -67,6 +69,7 @@ class _Planner:
     def __init__(self, document: Document, store: Store) -> None:
         self.document, self.data = document, document.data
         self.files = FileDigests(store.cache)
+        self.encoders: dict[str, list[Path]] = {}
         self.known: dict[tuple[str, tuple[TextConfig, bool, bool] | None], dict[str, str | None]] = {}
 
     def sweep(self, name: str) -> Sweep:
@@ -84,6 +87,10 @@ class _Planner:
         reference, contrasts = self.compared([row.name for row, _ in rows])
         digests_of = {row.name: self.digests(config) for row, config in rows}
         ordered = sorted(rows, key=lambda pair: pair[0].name != reference)
+        at = {
+            (row.name, fold): by_seed(config.cell(seeds[0], fold, primary), digests_of[row.name], seeds)
+            for (row, config), fold in itertools.product(rows, folds)
+        }
         cells: list[Cell] = []
         configs: dict[str, RunConfig] = {}
         digests: dict[str, dict[str, str | None]] = {}
@@ -91,8 +98,7 @@ class _Planner:
             seedless = "seed" in config.unused()
             if seedless and seed != seeds[0]:
                 continue
-            one = config.cell(seed, fold, primary)
-            name_of = signature(one, digests_of[row.name])
+            one, name_of = at[row.name, fold][seed]
             cells.append(Cell(row.name, row.variant, None if seedless else seed, fold, name_of))
             configs[name_of], digests[name_of] = one, digests_of[row.name]
         return Sweep(
@@ -121,11 +127,13 @@ class _Planner:
         name, here = self.data["base"], self.document.path.parent
         if not isinstance(name, str):
             raise self.error("base", f"base is the path of a YAML file, not {name!r}")
-        if not (here / name).is_file():
-            folder = (here / name).parent if (here / name).parent.is_dir() else here
-            there = sorted([*folder.glob("*.yaml"), *folder.glob("*/*.yaml")])
+        if not os.path.lexists(here / name):
+            folder = (here / name).parent if os.path.isdir((here / name).parent) else here
+            there = sorted(p for p in (*folder.glob("*.yaml"), *folder.glob("*/*.yaml")) if p.is_file())
             hint = nearest(name, [os.path.relpath(p, here) for p in there if p != self.document.path])
             raise self.error("base", f"base file '{name}' does not exist: {hint}")
+        if os.path.exists(here / name) and os.path.samefile(here / name, self.document.path):
+            raise self.error("base", "base is this very file")
         document = read(here / name)
         for word in document.data:
             if word in WORDS:
@@ -144,8 +152,11 @@ class _Planner:
         used, out = [False] * len(excludes), []
         for variant, value in variants.items():
             at: Keys = ("variants", variant) if "variants" in self.data else ()
-            if not variant.strip() or not variant.isprintable():
-                raise self.document.error(at, f"a variant's name is one line of text, not {variant!r}")
+            if not 0 < len(variant.strip()) == len(variant) <= MAX_NAME or not variant.isprintable():
+                message = (
+                    f"a variant's name is one line of text ({MAX_NAME} letters at most), not {variant!r}"
+                )
+                raise self.document.error(at, message)
             mine = settings(self.document, at, {} if value is None else value)
             for name, setting in (own | mine).items():
                 if name in grid:
@@ -171,6 +182,8 @@ class _Planner:
             data.check(config)
             words.check(config)
             config.check_primary(primary)
+            if config.reads_encoder:
+                self.encoder(config.text.encoder)
 
         out: dict[tuple[str, str], tuple[Row, RunConfig]] = {}
         read: set[tuple[str | None, str]] = set()
@@ -193,10 +206,14 @@ class _Planner:
         asked, left = Counter(point.variant for point in points), Counter(variant for variant, _ in out)
         alone = {v for v in asked if "variants" in self.data and asked[v] > left[v] == 1}
         owns = {point.variant: point.own for point in points}
-        return [
+        named = [
             (self.row(Point(row.variant, owns[row.variant], {}, ())) if row.variant in alone else row, config)
             for row, config in out.values()
         ]
+        name, times = Counter(row.name for row, _ in named).most_common(1)[0]
+        if times > 1:
+            raise self.error("variants", f"two rows would be named {name!r}: rename one of the variants")
+        return named
 
     def row(self, point: Point) -> Row:
         factors = {name: setting.written for name, setting in point.layer.items()}
@@ -211,6 +228,8 @@ class _Planner:
             self.limit(value, word)
             return list(range(value))
         good = isinstance(value, list) and value and all(type(v) is int and v >= 0 for v in value)
+        if good and max(value) > MAX_SEED:
+            raise self.error(word, f"{word} go up to {MAX_SEED:,}, not {max(value):,}")
         if good and len(set(value)) == len(value):
             return value
         raise self.error(word, f"{word} is a number from 1 or a list of different numbers, not {value!r}")
@@ -238,6 +257,15 @@ class _Planner:
                 raise self.document.error(at, f"no row is named {name!r}: {nearest(str(name), rows)}")
         return reference, contrasts
 
+    def encoder(self, name: str) -> list[Path]:
+        """The encoder's files; raises ValueError where they are not there."""
+        if name not in self.encoders:
+            try:
+                self.encoders[name] = encoder.files(name)
+            except OSError as error:
+                raise ValueError(str(error)) from None
+        return self.encoders[name]
+
     def digests(self, config: RunConfig) -> dict[str, str | None]:
         """What the config's names stand for: the raw data, the texts and the encoder's files."""
         entry, reads = data.entry(config.data.name), config.reads_text or config.reads_concepts
@@ -246,8 +274,8 @@ class _Planner:
             found: dict[str, str | None] = {"text": None, "encoder": None}
             found["data"] = data.data_digest(self.files.of(entry.files(data.root())))
             if text:
-                if "text.encoder" not in config.unused():
-                    found["encoder"] = self.files.of(encoder.files(config.text.encoder))
+                if config.reads_encoder:
+                    found["encoder"] = self.files.of(self.encoder(config.text.encoder))
                 found["text"] = words.read_words(config).digest
             self.known[entry.name, text] = found
         return self.known[entry.name, text]

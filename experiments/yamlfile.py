@@ -7,8 +7,11 @@ several documents) is refused rather than ignored. Every failure is a `FileError
 
 import copy
 import difflib
+import errno
 import math
+import os
 import re
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +24,12 @@ import yaml
 from experiments.ledger import write_bytes
 
 Keys = tuple[str | int, ...]
-MAX_VALUES = 100_000  # counted with every alias written out: ten lines of aliases can name billions
+# PyYAML takes a second for these. Aliases count written out: ten lines of them can name billions of values.
+MAX_BYTES = 400_000
+MAX_VALUES = 20_000
 MAX_DEPTH = 64
+MAX_MESSAGE = 600  # characters: a value that is quoted may be as long as its file
+TOO_MUCH = f"over {MAX_VALUES:,} values or {MAX_DEPTH} levels, aliases written out"
 LISTED = 12
 CORE_SCHEMA = {
     "null": r"~|null|Null|NULL|",
@@ -37,11 +44,16 @@ class FileError(Exception):
 
     def __init__(self, file: str, line: int | None, message: str) -> None:
         super().__init__(file, line, message)
-        self.file, self.line, self.message = file, line, " ".join(message.split())
+        self.file, self.line, self.message = file, line, one_line(message)
 
     def __str__(self) -> str:
-        place = " ".join(self.file.splitlines()) + ("" if self.line is None else f":{self.line}")
-        return f"{place}: {self.message}"
+        return one_line(self.file) + ("" if self.line is None else f":{self.line}") + f": {self.message}"
+
+
+def one_line(text: str) -> str:
+    """`text` for a terminal: no line break, nothing that moves its cursor or colours it, and no end of it."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 200]} [...] {text[-180:]}"
 
 
 @dataclass(frozen=True)
@@ -66,12 +78,16 @@ def read(path: str | Path) -> Document:
     path, text, line = Path(path), "", None
     lines: dict[Keys, int] = {(): 1}
     try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+        text = _bytes(path).decode("utf-8", "surrogateescape").removeprefix("\ufeff")
         root = yaml.compose(text, Loader=_Loader)
         if isinstance(root, yaml.MappingNode):
             return Document(path, _build(root, (), lines), lines, _top_comment(text))
         message = "the top level must be 'key: value' pairs" if root and root.value else "the file is empty"
     except FileNotFoundError:
+        if path.is_symlink():
+            raise FileError(
+                str(path), None, f"is a link to {os.readlink(path)}, which is not there"
+            ) from None
         files = {file.stem: file for file in path.parent.glob("*.y*ml")}  # '.yaml' makes any two names near
         near = difflib.get_close_matches(path.stem, files, n=1)
         message = "no such file" + (f", did you mean '{files[near[0]]}'?" if near else "")
@@ -83,6 +99,18 @@ def read(path: str | Path) -> Document:
     except yaml.MarkedYAMLError as error:
         line, message = _explain(error, text.splitlines())
     raise FileError(str(path), line, message)
+
+
+def _bytes(path: Path) -> bytes:
+    """The file's content; a pipe or a device, which may never end, is refused before it is opened."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {MAX_BYTES // 1000} kB")
+    return content
 
 
 def dump(path: Path, data: dict[str, Any]) -> None:
@@ -99,7 +127,7 @@ def dump(path: Path, data: dict[str, Any]) -> None:
 
 def nearest(word: str, choices: Iterable[str], n: int = 1) -> str:
     """How a message about an unknown `word` ends: `did you mean 'attention'?`, or the list of choices."""
-    names = list(dict.fromkeys(choices))
+    names, word = list(dict.fromkeys(choices)), word[:100]
     ranked = sorted(((_likeness(word, name), name) for name in names), key=lambda pair: pair[0], reverse=True)
     if near := [f"'{name}'" for likeness, name in ranked[:n] if likeness[0] >= 0.6]:
         return f"did you mean {' or '.join(near)}?"
@@ -109,9 +137,15 @@ def nearest(word: str, choices: Iterable[str], n: int = 1) -> str:
 
 def _likeness(word: str, name: str) -> tuple[float, float]:
     """How near, 0 to 1: first to any dotted tail of `name`, then (between equals) to the whole of it."""
-    word, parts = word.lower(), name.lower().split(".")
-    ratios = [difflib.SequenceMatcher(None, word, ".".join(parts[i:])).ratio() for i in range(len(parts))]
+    word, parts = word.lower(), name.lower()[:200].split(".")
+    ratios = [_ratio(word, ".".join(parts[i:])) for i in range(len(parts))]
     return (1.0 if word.split(".")[-1] == parts[-1] else max(ratios)), ratios[0]
+
+
+def _ratio(word: str, name: str) -> float:
+    """difflib's, or 0 where its upper bound is too low to matter: among ten thousand names most are."""
+    matcher = difflib.SequenceMatcher(None, word, name)
+    return matcher.ratio() if matcher.real_quick_ratio() >= 0.6 <= matcher.quick_ratio() else 0.0
 
 
 class _Loader(yaml.SafeLoader):
@@ -123,8 +157,15 @@ class _Loader(yaml.SafeLoader):
     # PyYAML ends a line at U+0085, U+2028 and U+2029; YAML 1.2 and editors do not, so numbers would be off.
     NON_PRINTABLE = re.compile("[^\t\n\r -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # type: ignore[misc]
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.nodes = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
+        self.nodes += 1
+        if self.nodes > MAX_VALUES:
+            _refuse(TOO_MUCH, event.start_mark)
         if len(self.states) > MAX_DEPTH:
             _refuse(f"nested more than {MAX_DEPTH} deep", event.start_mark)
         node: Any = super().compose_node(parent, index)
@@ -168,7 +209,7 @@ class _Dumper(yaml.SafeDumper):
 def _build(node: Any, path: Keys, lines: dict[Keys, int]) -> Any:
     """Plain data from a node, noting in `lines` the line of everything below it."""
     if len(lines) > MAX_VALUES or len(path) > MAX_DEPTH:
-        _refuse(f"over {MAX_VALUES:,} values or {MAX_DEPTH} levels, aliases written out", node.start_mark)
+        _refuse(TOO_MUCH, node.start_mark)
     if isinstance(node, yaml.ScalarNode):
         return _scalar(node)
     is_list = isinstance(node, yaml.SequenceNode)

@@ -72,9 +72,21 @@ BROKEN = {
     "a python tag": ("seeds: 2\nset: !!python/object:os.system {}", 2, "tags are not allowed"),
     "a missing base": ("seeds: 2\nbase: base/spr.yaml", 2, "did you mean 'base/spar.yaml'?"),
     "a missing base far away": ("seeds: 2\nbase: /nowhere/spar.yaml", 2, "did you mean 'base/spar.yaml'?"),
+    "a base that is the sweep itself": ("seeds: 2\nbase: x.yaml", 2, "base is this very file"),
+    "a base of a name without an end": (f"base: {'x' * 5000}", 1, "[...]"),
+    "a base whose name is no name": ('base: "a\\0b"', 1, "base file 'a\\x00b' does not exist"),
     "a base that is no path": ("base: 3", 1, "base is the path of a YAML file, not 3"),
     "no variant": ("seeds: 1\nvariants: {}", 2, "variants is a mapping"),
     "a variant's name of two lines": ('variants:\n  "a\\nb": {}', 2, "a variant's name is one line"),
+    "a variant's name that looks like another": ('variants: {" a": {}, a: {}}', 1, "not ' a'"),
+    "a variant's name without an end": (f"variants: {{{'x' * 101}: {{}}}}", 1, "(100 letters at most)"),
+    "a variant's name that colours a screen": ('variants: {"\\e[31mred": {}}', 1, "not '\\x1b[31mred'"),
+    "a word that colours a screen": ('"\\e[31mseeds": 1', 1, "unknown word '\\x1b[31mseeds'"),
+    "a variant that is named as another's grid point": (
+        "set: {model.guidance.attention: one_way}\ngrid: {model.guidance.layers: [1, 2]}\nvariants:\n"
+        '  "a layers=2": {model.guidance.attention: none}\n  a: {}',
+        3, "two rows would be named 'a layers=2'",
+    ),
     "an unknown reference": ("variants: {one: {}, two: {}}\nreference: tow", 2, "did you mean 'two'?"),
     "an unknown row in contrasts": (
         "variants: {one: {}, two: {}}\ncontrasts:\n  - [one, two]\n  - [one, tow]", 4, "did you mean 'two'?"
@@ -84,6 +96,17 @@ BROKEN = {
     "exclude that excludes nothing": ("exclude:\n  - {model.heads: 8}", 2, "this entry excludes nothing"),
     "exclude of a wrong type": ('exclude:\n  - {model.heads: "4"}', 2, "a valid integer"),
     "exclude that leaves nothing": ("exclude:\n  - {model.heads: 4}", 1, "nothing is left to run"),
+    "a thousand million seeds": ("seeds: 1000000000", 1, "1,000,000,000 cells are more than"),
+    "a thousand million seeds as a float": ("seeds: 1e9", 1, "not 1000000000.0"),
+    "seeds of five thousand digits": (f"seeds: {'9' * 5000}", 1, "or too large for one"),
+    "a seed that numpy can't take": ("seeds: [1, 4294967296]", 1, "seeds go up to 4,294,967,295, not 4,294"),
+    "a thousand million folds": ("folds: 1000000000", 1, "1,000,000,000 cells are more than"),
+    "a fold far out of range": ("folds: [1000000000]", 1, "fold 1000000000 is asked for"),
+    "a value as long as its file": (f"seeds: {'x' * 100_000}", 1, "xxx [...] xxx"),
+    "a grid of a thousand millions": (
+        f"grid: {{{', '.join(f'losses.{n}: {list(range(1, 1001))}' for n in ('vq', 'spread', 'shape'))}}}",
+        1, "1,000,000,000 cells are more than the limit of 10,000",
+    ),
     "no seed": ("seeds: 0", 1, "seeds is a number from 1 or a list of different numbers, not 0"),
     "true for seeds": ("seeds: true", 1, "not True"),
     "a seed twice": ("seeds: [1, 2, 1]", 1, "not [1, 2, 1]"),
@@ -105,6 +128,17 @@ BROKEN = {
     "subjects that nobody knows": ("set:\n  data.split: subject_kfold", 2, "set data.split to official"),
     "a data set that is not there": (
         "set:\n  data.name: uea:RacketSports", 2, "data/RacketSports: get it from https://timeseries",
+    ),
+    "a data set far away": ('set: {data.name: "csv:../x"}', 1, "should match pattern"),
+    "a data set without an end": (f"set: {{data.name: 'csv:{'x' * 300}'}}", 1, "xxx: get it from your own"),
+    "a bank far away": (
+        "set:\n  model.guidance.attention: one_way\n  text.bank: ../x", 3, "should match pattern",
+    ),
+    "an encoder that is not there": (
+        "set:\n  model.guidance.attention: one_way\n  text.encoder: hf:no/where", 3, "no such folder",
+    ),
+    "an encoder of two lines": (
+        'set:\n  model.guidance.attention: one_way\n  text.encoder: "hf:a\\nb"', 3, "hf:a b: no such folder",
     ),
     "an unknown data set": ("set:\n  data.name: spor", 2, "did you mean 'spar'?"),
     "unequal series without a length": ("set:\n  data.name: japanese_vowels", 2, "set data.length"),
@@ -158,7 +192,7 @@ def test_a_broken_sweep_file_ends_in_one_line_with_file_and_line_and_status_2(
     (tmp_path / "base" / "spar.yaml").write_text("model.heads: 4\n")
     text, line, part = BROKEN[name]
     file, number, message = refused(text)
-    assert (file, number) == ("x.yaml", line)
+    assert (file, number) == ("x.yaml", line), message
     assert part in message
 
 
@@ -208,6 +242,56 @@ def test_a_missing_or_an_empty_sweep_file_is_one_line(
         printed = capsys.readouterr()
         assert stop.value.code == 2 and printed.out == "" and len(printed.err.splitlines()) == 1
         assert printed.err.startswith(f"{tmp_path / name}.yaml: {message}")
+
+
+@pytest.mark.parametrize("role", ["sweep", "base"])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("folder", "cannot be read: Is a directory"),
+        ("pipe", "cannot be read: not a regular file"),
+        ("device without an end", "cannot be read: not a regular file"),
+        ("link to nowhere", "is a link to nowhere.yaml, which is not there"),
+        ("link to itself", "cannot be read: Too many levels of symbolic links"),
+        ("ten megabytes", "cannot be read: larger than 400 kB"),
+        ("a hole of a terabyte", "cannot be read: larger than 400 kB"),
+        ("UTF-16", "this is not plain UTF-8 text: '\\udcff'"),
+        ("a million keys", "over 20,000 values or 64 levels, aliases written out"),
+    ],
+)
+def test_what_is_no_file_of_yaml_is_refused_before_it_takes_time_or_memory(
+    tmp_path: Path, role: str, kind: str, message: str
+) -> None:
+    path = tmp_path / "odd.yaml"
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "device without an end":
+            path.symlink_to("/dev/zero")
+        case "link to nowhere":
+            path.symlink_to("nowhere.yaml")
+        case "link to itself":
+            path.symlink_to(path)
+        case "ten megabytes":
+            path.write_text("# x\n" * 2_500_000)
+        case "a hole of a terabyte":
+            path.touch()
+            os.truncate(path, 10**12)
+        case "UTF-16":
+            path.write_text("seeds: 1\n", encoding="utf-16")
+        case "a million keys":
+            path.write_text("\n".join(f"k{i}: 1" for i in range(30_000)))
+    (tmp_path / "sweep.yaml").write_text("seeds: 1\nbase: odd.yaml\n")
+    script = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))\n"
+    script += "from experiments.cli import app; app()"
+    file = path if role == "sweep" else tmp_path / "sweep.yaml"
+    words = ["plan", str(file), "--store", str(tmp_path / "store")]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=20)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line.startswith((f"{path}: ", f"{path}:", f"{tmp_path}/sweep.yaml:2: ")) and line.endswith(message)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from experiments import captions
 from experiments.config import ProbeConfig, RunConfig, TrainConfig
-from experiments.identity import FileDigests, canonical, digest, flat, signature
+from experiments.identity import FileDigests, canonical, different, digest, flat, signature
 from experiments.ledger import Store
 from experiments.settings import NAMES, inside, setting, submodel
 from experiments.sweep import load
@@ -321,3 +321,14 @@ def test_files_that_were_hashed_once_are_not_read_again(tmp_path: Path, monkeypa
     first = FileDigests(tmp_path / "cache").of([file])
     monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("read again"))
     assert FileDigests(tmp_path / "cache").of([file]) == first
+
+
+def test_two_configs_differ_in_the_settings_that_differ_by_their_dotted_names() -> None:
+    one = RunConfig()
+    assert different(one, RunConfig()) == set()
+    changed = {"model": {"heads": 2, "guidance": {"layers": 2}}, "seed": 1}
+    assert different(one, RunConfig.model_validate(changed)) == {
+        "model.heads",
+        "model.guidance.layers",
+        "seed",
+    }

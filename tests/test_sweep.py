@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from experiments.identity import signature
 from experiments.ledger import Store, read_json
 from experiments.plan import Sweep
 from experiments.sweep import load
@@ -318,3 +319,12 @@ def test_signatures_do_not_hang_on_the_order_of_rows_that_read_more_or_less_text
         )
         found.append({cell.row: cell.signature for cell in load(path, Store(tmp_path / "store")).cells})
     assert found[0] == found[1] and len(set(found[0].values())) == 2
+
+
+def test_every_cell_has_the_signature_of_its_config_at_its_seed_and_fold(plan: Any) -> None:
+    rows = "variants: {guided: {model.guidance.attention: one_way}, statistics: {baseline: statistics}}\n"
+    sweep = plan(f"set: {{{SPAR}}}\nseeds: [4, 2]\nfolds: 3\n{rows}")
+    for cell in sweep.cells:
+        config = sweep.configs[cell.signature]
+        assert cell.signature == signature(config, sweep.digests[cell.signature])
+        assert (config.seed, config.data.fold) == (4 if cell.seed is None else cell.seed, cell.fold)

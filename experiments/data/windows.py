@@ -5,6 +5,7 @@ W windows, M channels, T steps of a window, R samples of a recording.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -126,15 +127,20 @@ class DataError(ValueError):
 
 def inside_package(package: str, *names: str) -> list[Path]:
     """Files inside an installed package, which is not imported. Raises FileNotFoundError."""
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"package {package} is not installed")
-    root = Path(spec.submodule_search_locations[0])
+    root = _home(package)
     files = [root / name for name in names]
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"package {package} carries no {file.relative_to(root)}")
     return files
+
+
+@cache
+def _home(package: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f"package {package} is not installed")
+    return Path(spec.submodule_search_locations[0])
 
 
 def inside_folder(folder: Path, names: list[str], origin: str) -> list[Path]:
