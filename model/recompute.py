@@ -22,7 +22,7 @@ def again(block: Callable[..., Any], *given: Any) -> Any:
     may it ask whether two tensors are one: the second time they are not."""
     if not torch.is_grad_enabled():
         return block(*given)
-    # Re-entrant, each block's gradients would reach shared weights in another order, and so round otherwise.
+    # Re-entrant, a block whose input needs no gradient, as the shape decoder's, would leave its weights none.
     return checkpoint(block, *given, use_reentrant=False)
 
 
