@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from model.codebooks import full_precision
+from model.recompute import InBlocks
 
 MIN_LENGTH = 1 / 64  # shortest shape, as a part of the window (the reference's min_shape_len)
 
@@ -25,7 +26,7 @@ class Attributes(NamedTuple):
     l: Tensor  # noqa: E741 - the paper's name
 
 
-class Head(nn.Module):
+class Head(InBlocks):
     """Two-layer MLP with ReLU, in its weights' precision: bfloat16 would round a start near 1 to 1/256."""
 
     def __init__(self, width_in: int, width_out: int, hidden: int) -> None:
@@ -34,7 +35,7 @@ class Head(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         with full_precision(h):
-            return self.layers(h.to(next(self.parameters()).dtype))
+            return self.run(self.layers, h.to(next(self.parameters()).dtype))
 
     def mean(self, h_WID: Tensor) -> Tensor:
         """The mean over I of what it makes of each (W, width_out), taken before the last, linear, layer."""

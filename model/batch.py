@@ -7,6 +7,7 @@ D width.
 from typing import NamedTuple
 
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class Sizes(NamedTuple):
@@ -35,6 +36,11 @@ class Batch(NamedTuple):
     sees_text: Tensor
 
 
+def rows(v_UID: Tensor, row_B: Tensor) -> Tensor:
+    """v[row] (B, I, D). Indexing would sum its gradient in whatever order two CPU threads come by."""
+    return F.embedding(row_B, v_UID.flatten(1)).unflatten(-1, v_UID.shape[1:])
+
+
 class BatchText(NamedTuple):
     """Each series' text: tokens g (B, L, D) and which of them are real (B, L)."""
 
@@ -44,4 +50,4 @@ class BatchText(NamedTuple):
     @classmethod
     def of(cls, g_ULD: Tensor, real_UL: Tensor, text_W: Tensor, streams: int) -> "BatchText":
         text_B = text_W.repeat_interleave(streams)
-        return cls(g_ULD[text_B], real_UL[text_B])
+        return cls(rows(g_ULD, text_B), real_UL[text_B])

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.recompute import InBlocks
+
 ENTROPY_TEMPERATURE = 0.01
 EMA_DECAY = 0.99  # van den Oord et al. 2017, appendix A.1
 
@@ -42,7 +44,7 @@ def distances(z_BKC: Tensor, codes_NC: Tensor) -> Tensor:
         return (z**2).sum(-1, keepdim=True) + (codes**2).sum(-1) - 2 * z @ codes.T
 
 
-class Quantizer(nn.Module):
+class Quantizer(InBlocks):
     """What every level keeps to. Nothing here draws a random number once it is built."""
 
     def forward(self, z_BKC: Tensor, update: bool = True) -> Quantized:
@@ -92,8 +94,12 @@ class Nearest(Quantizer):
     def forward(self, z_BKC: Tensor, update: bool = True) -> Quantized:
         if update and self.training:
             self.move(z_BKC.detach())
+        return self.run(self.measure, z_BKC, self.codes())
+
+    def measure(self, z_BKC: Tensor, codes_NC: Tensor) -> Quantized:
+        """`forward`, of codes that have moved."""
         codebook_weight, entropy_weight, entropy_gamma = self.weights
-        z_BKC, codes_NC = self.place(z_BKC), self.codes()
+        z_BKC = self.place(z_BKC)
         d_BKN = distances(z_BKC, codes_NC)
         code_BK = d_BKN.argmin(-1)
         z_q = F.embedding(code_BK, codes_NC)

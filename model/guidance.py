@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from model.recompute import InBlocks
+
 
 class Fused(NamedTuple):
     """read (B, K, D): what the heads in `into` read. s (B, K, D); u (B, L, D), None if one_way."""
@@ -29,7 +31,15 @@ def attention(width: int, heads: int) -> nn.MultiheadAttention:
     return nn.MultiheadAttention(width, heads, batch_first=True)
 
 
-class OneWay(nn.Module):
+def meet(
+    attend: nn.MultiheadAttention, query_BKD: Tensor, read_BLD: Tensor, real_BL: Tensor | None
+) -> Tensor:
+    """What queries take from `read` (B, K, D). real_BL: true where that is no padding; None: everywhere."""
+    padding = None if real_BL is None else ~real_BL
+    return attend(query_BKD, read_BLD, read_BLD, key_padding_mask=padding, need_weights=False)[0]
+
+
+class OneWay(InBlocks):
     """Series tokens query the text."""
 
     def __init__(self, width: int, heads: int, layers: int) -> None:
@@ -40,7 +50,7 @@ class OneWay(nn.Module):
         """real_BL: true where g is no padding. keep_BK: which of all positions h holds (None: all)."""
         s = h_BKD
         for attend in self.text_to_series:
-            s = s + attend(s, g_BLD, g_BLD, key_padding_mask=~real_BL, need_weights=False)[0]
+            s = s + self.run(meet, attend, s, g_BLD, real_BL)
         return Fused(s, s, None)
 
     def weights(self, h_BKD: Tensor, phrase_BRD: Tensor, real_BR: Tensor) -> Tensor:
@@ -60,8 +70,8 @@ class TwoWayContrast(OneWay):
         s, u = h_BKD, g_BLD
         for to_series, to_text in zip(self.text_to_series, self.series_to_text, strict=True):
             s, u = (
-                s + to_series(s, u, u, key_padding_mask=~real_BL, need_weights=False)[0],
-                u + to_text(u, s, s, need_weights=False)[0],
+                s + self.run(meet, to_series, s, u, real_BL),
+                u + self.run(meet, to_text, u, s, None),
             )
         return Fused(s, s, u)
 
@@ -80,7 +90,7 @@ class TwoWayMean(TwoWayContrast):
         query = self.queries.expand(len(u), -1, -1)
         if keep_BK is not None:
             query = query.gather(1, keep_BK.unsqueeze(-1).expand(-1, -1, query.shape[-1]))
-        u_BKD = self.gather(query, u, u, key_padding_mask=~real_BL, need_weights=False)[0]
+        u_BKD = self.run(meet, self.gather, query, u, real_BL)
         return Fused((s + u_BKD) / 2, s, u)
 
 

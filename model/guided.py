@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model import losses as L
 from model.attributes import Attributes, Head
-from model.batch import Batch, BatchText, Sizes
+from model.batch import Batch, BatchText, Sizes, rows
 from model.concepts import ConceptTable
 from model.config import LossConfig, ModelConfig
 from model.guidance import GUIDANCE, Fused, OneWay
@@ -182,7 +182,8 @@ class GuidedVQShape(nn.Module):
         if guided is not None:
             found |= self.guided_ce(guided, text, batch.group)
         if self.text_codes is not None and text is not None:
-            found |= self.from_text(x_BAT, alone, self.text_codes(g_ULD, real_UL)[batch.text])
+            z_WKC = rows(self.text_codes(g_ULD, real_UL), batch.text)
+            found |= self.from_text(x_BAT, alone, z_WKC)
         # The codes that users get: where a window took the guided path, its series-only z, quantised.
         z = out.attributes.z if guided is None else core.codebook.lookup(alone.z)[0]
         if self.text_head is not None and table is not None:

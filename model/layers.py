@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.recompute import InBlocks
+
 CHUNK = 2**20  # floats in a chunk's widest activation: larger ones leave the cache, smaller ones cost calls
 # oneDNN's product beats MKL's by a quarter on AMD; torch itself calls it in compiled models alone.
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -156,7 +158,7 @@ def chunks(x_BLD: Tensor, length: int) -> tuple[Tensor, ...]:
     return (x_BLD,) if x_BLD.is_cuda else x_BLD.split(max(1, rows))
 
 
-class EncoderStack(nn.TransformerEncoder):
+class EncoderStack(InBlocks, nn.TransformerEncoder):
     """x (B, L, D) -> (B, L, D), gelu, feed-forward 4D."""
 
     def __init__(self, width: int, heads: int, layers: int, dropout: float) -> None:
@@ -167,12 +169,12 @@ class EncoderStack(nn.TransformerEncoder):
         parts = []
         for x in chunks(x_BLD, x_BLD.shape[1]):
             for layer in self.layers:
-                x = layer(x)
+                x = self.run(layer, x)
             parts.append(x)
         return torch.cat(parts)
 
 
-class DecoderStack(nn.TransformerDecoder):
+class DecoderStack(InBlocks, nn.TransformerDecoder):
     """Queries (1, L, D), the same for every series, and memory (B, M, D) -> (B, L, D)."""
 
     def __init__(self, width: int, heads: int, layers: int, dropout: float) -> None:
@@ -184,6 +186,6 @@ class DecoderStack(nn.TransformerDecoder):
         for memory in chunks(memory_BMD, query_1LD.shape[1]):
             x = query_1LD
             for layer in self.layers:
-                x = layer(x, memory)
+                x = self.run(layer, x, memory)
             parts.append(x)
         return torch.cat(parts)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.recompute import InBlocks
+
 CODES_AT_ONCE = 16  # measured times hardly differ from 8 to 64; memory does
 TOKENS_AT_ONCE = 1024
 
@@ -125,7 +127,7 @@ class ThroughJacobian(torch.autograd.Function):
         return g_BKAS, z_I1C.view(*code_BK.shape, -1), None, None
 
 
-class ShapeDecoder(nn.Module):
+class ShapeDecoder(InBlocks):
     """Codes (I, C) -> shapes (I, A, S), each with mean 0 and standard deviation 1."""
 
     def __init__(self, code_width: int, shape_length: int, smoothing: int, axes: int) -> None:
@@ -144,7 +146,11 @@ class ShapeDecoder(nn.Module):
         )
 
     def forward(self, z_IC: Tensor) -> Tensor:
-        s_IAS = self.layers(z_IC)
+        # Cut before each up-sampling, where a code is smallest.
+        v = z_IC
+        for stage in (self.layers[:4], self.layers[4:7], self.layers[7:]):
+            v = self.run(stage, v)
+        s_IAS = v
         s_IAS = s_IAS - s_IAS.mean(-1, keepdim=True)
         return s_IAS / (s_IAS.std(-1, keepdim=True) + 1e-8)
 

@@ -14,6 +14,7 @@ SMALLEST = {  # a benchmark's quickest options, and what its last line then says
     "probe": ("--repeats 1", "same choice"),
     "loading": ("--windows 3000 --skip-texts", "ratio"),
     "planning": ("--cells 100 --repeats 1", "half failed"),
+    "recompute": ("--small --batch 4 --steps 1", "times less memory"),
     "overhead": ("--trials 1 --workers 1", "ratio"),
 }
 
