@@ -148,7 +148,7 @@ def _run(
 
     signal.signal(signal.SIGTERM, stop)
     mirror = BackgroundMirror(track.Mirror(ledger.root, planned))
-    screen = Screen(len(todo))
+    screen = Screen(sweep, ledger, len(todo))
     try:
         if todo:
             launch = Launch(sweep, ledger, EXECUTORS[executor](workers, devices), screen, mirror.nudge)
@@ -189,44 +189,40 @@ def _elsewhere(ledger: "Store") -> str:
 
 
 def _print_failures(sweep: "Sweep", ledger: "Store") -> None:
-    for cell in {cell.signature: cell for cell in sweep.cells}.values():
-        result = ledger.result(cell.signature)
-        if result and result["status"] == "failed":
-            print(f"failed: {sweep.label(cell)}: {result['error']}")
-            print(f"        {ledger.trial(cell.signature) / 'log.txt'}; run it again with --retry-failed")
+    from experiments import failures
+    from experiments.standing import Standing
+
+    standing = Standing(sweep, ledger)
+    standing.look()
+    for line in failures.failed(standing, every=False):
+        print(line)
 
 
 @app.command()
-def status(file: SweepFile, store: StoreOption = DEFAULT_STORE) -> None:
+def status(
+    file: SweepFile,
+    store: StoreOption = DEFAULT_STORE,
+    every: Annotated[bool, typer.Option("--all", help="every row, and every failure on its own")] = False,
+) -> None:
     """How far a sweep is, and why what failed failed."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from experiments import track
+    from experiments import failures, screen, track
+    from experiments.standing import STATES, Standing
 
     sweep, ledger = _load(file, store)
-    table = Table(box=None, pad_edge=False)
-    for name in ("row", "done", "failed", "waiting", "best val macro-F1"):
-        table.add_column(name, justify="left" if name == "row" else "right")
-    total: Counter[str] = Counter()
-    for row in sweep.rows:
-        results = [ledger.result(cell.signature) for cell in sweep.cells if cell.row == row.name]
-        counts = Counter("waiting" if r is None else r["status"] for r in results)
-        total += counts
-        best = [r["metrics"]["val/macro_f1"] for r in results if r and r["status"] == "done"]
-        table.add_row(
-            row.name,
-            *(str(counts[s]) for s in ("done", "failed", "waiting")),
-            f"{100 * max(best):.1f}" if best else "-",
-        )
-    Console(markup=False).print(table)
-    print(
-        ", ".join(f"{total[s]} {s}" for s in ("done", "failed", "waiting")) + f" of {len(sweep.cells)} cells"
-    )
+    standing = Standing(sweep, ledger)
+    try:
+        standing.look()
+    except OSError as error:
+        fail(f"{ledger.root} can't be read: {error}", 1)
     behind = len(track.pending(ledger.root, sweep.plan()))
+    screen.show(standing, behind, every)
+    counts = standing.counts()
+    shown = [s for s in STATES if counts[s] or s != "running"]
+    print(", ".join(f"{counts[s]} {s}" for s in shown) + f" of {len(sweep.cells)} cells")
     if behind:
         print(f"MLflow lacks {behind} finished cells; the next run catches up")
-    _print_failures(sweep, ledger)
+    for line in [*failures.failed(standing, every), *failures.waiting(standing)]:
+        print(line)
 
 
 @app.command()
