@@ -133,7 +133,7 @@ def _run(
     behind = track.pending(ledger.root, planned)
     if not todo and not behind:
         print(f"{sweep.name}: nothing to do, all {len(sweep.cells)} cells have their result.")
-        _print_failures(sweep, ledger)
+        print_failures(sweep, ledger)
         print(f"shapelex table {file}{_elsewhere(ledger)}")
         return
 
@@ -180,7 +180,7 @@ def _run(
             print(problem, file=sys.stderr)
     sweep.save(ledger, file)  # this launch's plan, whatever was planned since
     _print_table(sweep.name, ledger.root, "test/macro_f1", None)
-    _print_failures(sweep, ledger)
+    print_failures(sweep, ledger)
     print(f"\nMLflow: shapelex ui{_elsewhere(ledger)}")
     print(f"This table again: shapelex table {file}{_elsewhere(ledger)}")
 
@@ -190,7 +190,7 @@ def _elsewhere(ledger: "Store") -> str:
     return "" if ledger.root == DEFAULT_STORE else f" --store {ledger.root}"
 
 
-def _print_failures(sweep: "Sweep", ledger: "Store") -> None:
+def print_failures(sweep: "Sweep", ledger: "Store") -> None:
     from experiments import failures
     from experiments.standing import Standing
 

@@ -11,12 +11,13 @@ from experiments.standing import Standing
 SHOWN = 5
 LOG_LINES = 5
 LOG_BYTES = 16_384
+RETRY = "run it again with --retry-failed"
 ADVICE = {
-    "diverged": "it would diverge again: a lower train.lr or another seed is another cell",
-    "out of memory": "a smaller model or train.batch_size, or fewer --workers on a device",
-    "crashed": "something from outside ended it (memory, a person, the machine)",
-    "timed out": "it did not get on in time: a slower or busier machine than it was meant for, or it hangs",
-    "error": "its log says where; once the cause is gone",
+    "diverged": "it would diverge again, so --retry-failed leaves it out: try a lower train.lr",
+    "out of memory": f"a smaller model or train.batch_size, or fewer --workers on its device; then {RETRY}",
+    "crashed": f"something outside ended it: memory, a person, the machine; once that is gone, {RETRY}",
+    "timed out": f"it hung, or this machine was too busy for its --timeout; {RETRY}",
+    "error": f"its log says where; once the cause is gone, {RETRY}",
 }
 
 
@@ -52,9 +53,7 @@ def _one(label: str, result: dict[str, Any], folder: Path) -> list[str]:
     lines = [printable(f"failed: {label}: {result.get('error')}")]
     lines += [f"        {printable('; '.join(what))}"] if what else []
     lines += [f"        | {line}" for line in tail(log)]
-    advice = ADVICE.get(word or "")
-    lines += [f"        {advice}"] if advice else []
-    return [*lines, f"        {log}; run it again with --retry-failed"]
+    return [*lines, f"        {log}; {ADVICE.get(word or '', RETRY)}"]
 
 
 def _ended(end: dict[str, Any]) -> str:
@@ -82,5 +81,5 @@ def tail(log: Path) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    lines = [shown for line in text.split("\n") if (shown := printable(line).rstrip())]
+    lines = [shown for line in text.split("\n") if (shown := printable(line).rstrip()).strip("^~- ")]
     return [line[:200] for line in lines[-LOG_LINES:]]

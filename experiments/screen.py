@@ -67,7 +67,7 @@ class Screen:
     ) -> None:
         self.console, self.load, self.pace = console(), Load(), Pace()
         self.standing, self.behind = Standing(sweep, store), behind
-        self.trials, self.ended_trials = trials, 0
+        self.trials, self.ended_trials, self.own = trials, 0, 0
         self.began = self.plain_at = time.monotonic()
         self.due = 0.0
         self.live: Live | None = None
@@ -81,7 +81,9 @@ class Screen:
 
     def progress(self, done: float, total: float, running: list[str]) -> None:
         now = time.monotonic()
-        self.pace.at(now, done, total, [name for name in running if name not in self.standing.cells])
+        stage = [name for name in running if name not in self.standing.cells]
+        self.own = len(running) - len(stage)
+        self.pace.at(now, done, total, stage)
         if self.live is not None and now >= self.due:
             self._draw(self.live, now)
             took = time.monotonic() - now
@@ -120,7 +122,7 @@ class Screen:
     def _draw(self, live: Live, now: float) -> None:
         self._look()
         self.load.look(now)
-        below = [self._pace(now), _machine(self.load, self.standing, self.behind())]
+        below = [self._pace(now), _machine(self.load, max(self.own, self.standing.running()), self.behind())]
         height = self.console.height - ABOVE
         live.update(drawn(self.standing, below, self.console.width, height), refresh=True)
 
@@ -136,7 +138,7 @@ def show(standing: Standing, behind: int, every_row: bool) -> None:
     load.close()
     below = [
         f"epochs: {done} of {total} ({100 * done / total:.0f} %){eta}",
-        _machine(load, standing, behind),
+        _machine(load, standing.running(), behind),
     ]
     if not out.is_terminal:
         out.width = 10_000
@@ -144,8 +146,7 @@ def show(standing: Standing, behind: int, every_row: bool) -> None:
     out.print(drawn(standing, below, out.width, 10**6 if every_row else out.height - ABOVE), soft_wrap=True)
 
 
-def _machine(load: Load, standing: Standing, behind: int) -> str:
-    running = standing.running()
+def _machine(load: Load, running: int, behind: int) -> str:
     trials = f"{running} trial{'' if running == 1 else 's'} running"
     lacks = [f"MLflow {behind} cell{'' if behind == 1 else 's'} behind"] if behind else []
     return "   ".join([trials, *lacks, load.line()])

@@ -27,7 +27,8 @@ def test_a_failure_has_its_word_error_attempts_log_and_advice(store: Store) -> N
     signature = of(sweep, "[red]")[1]
     folder = store.trial(signature)
     end(store, signature, None, error="OutOfMemoryError: \x1b[1mno room", failure="out of memory", attempt=3)
-    (folder / "log.txt").write_text("old\n" * 9 + "1 %\r2 %\n\n\x1b]0;t\x07\x1b[31mTrace\x1b[0m\x00\nlast\n")
+    log = folder / "log.txt"
+    log.write_text("old\n" * 9 + "1 %\r2 %\n\n\x1b]0;t\x07\x1b[31mTrace\x1b[0m\x00\n  ^^^^\nlast\n")
     lease.note(folder, 4, "killed", "SIGKILL")
     assert told(sweep, store) == [
         "failed: [red] seed 0 fold 1: OutOfMemoryError: no room",
@@ -37,8 +38,8 @@ def test_a_failure_has_its_word_error_attempts_log_and_advice(store: Store) -> N
         "        | 2 %",
         "        | Trace",
         "        | last",
-        "        a smaller model or train.batch_size, or fewer --workers on a device",
-        f"        {folder}/log.txt; run it again with --retry-failed",
+        f"        {folder}/log.txt; a smaller model or train.batch_size, or fewer --workers on its device; "
+        "then run it again with --retry-failed",
     ]
 
 
