@@ -1,8 +1,12 @@
 """Why what failed failed, as `status` tells a person, on a made-up sweep."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import environment
 from standing_fixture import end, made_up, of
 
 from experiments import failures, lease
@@ -103,3 +107,15 @@ def test_the_tail_of_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
     log.unlink()
     log.mkdir()
     assert failures.tail(log) == []
+
+
+def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("seeds: 2\nvariants: {a: {}, b: {baseline: statistics}}\n")
+    code = (
+        "import sys; from experiments.cli import app; app(sys.argv[1:], standalone_mode=False); "
+        "print({'torch', 'mlflow', 'optuna', 'lightning', 'sklearn', 'pandas', 'scipy'} & sys.modules.keys())"
+    )
+    command = [sys.executable, "-P", "-c", code, "status", "x.yaml", "--store", "store"]
+    path = environment(PYTHONPATH=os.pathsep.join(sys.path))
+    ran = subprocess.run(command, cwd=tmp_path, env=path, text=True, capture_output=True, timeout=60)
+    assert ran.stdout.splitlines()[-2:] == ["0 done, 0 failed, 3 waiting of 3 cells", "set()"], ran.stderr
