@@ -1,4 +1,4 @@
-"""The command line: plan, run, status, table, ui. Heavy imports stay inside the verbs."""
+"""The command line: every verb of `shapelex`. Heavy imports stay inside the verbs."""
 
 import os
 from collections import Counter
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments.cli_data import data
+from experiments.cli_doctor import doctor
 from experiments.cli_run import run
 from experiments.cli_sweep import DEFAULT_STORE, StoreOption, SweepFile, load, print_table
 from experiments.cli_text import text
+from experiments.fail import fail
 
 if TYPE_CHECKING:
-    from experiments.ledger import Store
-    from experiments.plan import Sweep
+    pass
 
 app = typer.Typer(
     name="shapelex",
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(data)
+app.command()(doctor)
 app.add_typer(text, name="text")
 
 
@@ -51,45 +53,31 @@ def plan(file: SweepFile, store: StoreOption = DEFAULT_STORE) -> None:
     )
 
 
-def print_failures(sweep: "Sweep", ledger: "Store") -> None:
-    for cell in {cell.signature: cell for cell in sweep.cells}.values():
-        result = ledger.result(cell.signature)
-        if result and result["status"] == "failed":
-            print(f"failed: {sweep.label(cell)}: {result['error']}")
-            print(f"        {ledger.trial(cell.signature) / 'log.txt'}; run it again with --retry-failed")
-
-
 @app.command()
-def status(file: SweepFile, store: StoreOption = DEFAULT_STORE) -> None:
+def status(
+    file: SweepFile,
+    store: StoreOption = DEFAULT_STORE,
+    every: Annotated[bool, typer.Option("--all", help="every row, and every failure on its own")] = False,
+) -> None:
     """How far a sweep is, and why what failed failed."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from experiments import track
+    from experiments import failures, screen, track
+    from experiments.standing import STATES, Standing
 
     sweep, ledger = load(file, store)
-    table = Table(box=None, pad_edge=False)
-    for name in ("row", "done", "failed", "waiting", "best val macro-F1"):
-        table.add_column(name, justify="left" if name == "row" else "right")
-    total: Counter[str] = Counter()
-    for row in sweep.rows:
-        results = [ledger.result(cell.signature) for cell in sweep.cells if cell.row == row.name]
-        counts = Counter("waiting" if r is None else r["status"] for r in results)
-        total += counts
-        best = [r["metrics"]["val/macro_f1"] for r in results if r and r["status"] == "done"]
-        table.add_row(
-            row.name,
-            *(str(counts[s]) for s in ("done", "failed", "waiting")),
-            f"{100 * max(best):.1f}" if best else "-",
-        )
-    Console(markup=False).print(table)
-    print(
-        ", ".join(f"{total[s]} {s}" for s in ("done", "failed", "waiting")) + f" of {len(sweep.cells)} cells"
-    )
+    standing = Standing(sweep, ledger)
+    try:
+        standing.look()
+    except OSError as error:
+        fail(f"{ledger.root} can't be read: {error}", 1)
     behind = len(track.pending(ledger.root, sweep.plan()))
+    screen.show(standing, behind, every)
+    counts = standing.counts()
+    shown = [s for s in STATES if counts[s] or s != "running"]
+    print(", ".join(f"{counts[s]} {s}" for s in shown) + f" of {len(sweep.cells)} cells")
     if behind:
         print(f"MLflow lacks {behind} finished cells; the next run catches up")
-    print_failures(sweep, ledger)
+    for line in [*failures.failed(standing, every), *failures.waiting(standing)]:
+        print(line)
 
 
 @app.command()

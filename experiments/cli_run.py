@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.cli_sweep import DEFAULT_STORE, StoreOption, SweepFile, elsewhere, load, print_table
+from experiments.cli_sweep import (
+    DEFAULT_STORE,
+    StoreOption,
+    SweepFile,
+    elsewhere,
+    load,
+    print_failures,
+    print_table,
+)
 from experiments.fail import fail
 
 if TYPE_CHECKING:
@@ -82,7 +90,6 @@ def _run(
 ) -> None:
     from experiments import track
     from experiments.background import BackgroundMirror
-    from experiments.cli import print_failures
     from experiments.todo import read_data
 
     planned = sweep.plan()
@@ -101,7 +108,7 @@ def _run(
     except (ValueError, OSError) as error:
         fail(str(error))
     mirror = BackgroundMirror(track.Mirror(ledger.root, planned))
-    screen = Screen(len(todo[: limits.trials]))
+    screen = Screen(sweep, ledger, len(todo[: limits.trials]))
     try:
         if todo:
             made = EXECUTORS[executor](workers, devices)

@@ -54,3 +54,13 @@ def print_table(name: str, store: Path, metric: str, out: Path | None) -> None:
     if out is not None:
         for path in ablation_tables.save(built, out, name):
             print(f"wrote {path}")
+
+
+def print_failures(sweep: "Sweep", ledger: "Store") -> None:
+    from experiments import failures
+    from experiments.standing import Standing
+
+    standing = Standing(sweep, ledger)
+    standing.look()
+    for line in failures.failed(standing, every=False):
+        print(line)

@@ -1,12 +1,28 @@
-"""What a launch shows: one live line in a terminal, plain lines elsewhere."""
+"""What a person sees of a sweep: one table that fits the terminal, live in `run`, once in `status`; plain
+lines where there is no terminal."""
 
+import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.cells import cell_len
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from experiments.ledger import Store
+from experiments.machine import Load
+from experiments.plan import Sweep
+from experiments.printable import printable, shorten, shortened
+from experiments.standing import STATES, Line, Standing
 
 PLAIN_EVERY_S = 30.0
+DRAW_EVERY_S = 1.0
+SHARE = 0.02  # of a core, at most, that looking and drawing take
+STYLE = {"done": "", "failed": "red", "running": "green", "waiting": ""}
+ABOVE = 4  # lines of the terminal left to what scrolls by
 
 
 def duration(seconds: float) -> str:
@@ -14,44 +30,71 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
-class Screen:
-    """Progress counted in epochs, so that it moves while long trials run. `launch.Report` for people."""
+def console() -> Console:
+    """Where nothing in a name is taken for markup."""
+    return Console(markup=False, highlight=False, emoji=False)
 
-    def __init__(self, trials: int) -> None:
-        self.console = Console()
-        self.live = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.live.add_task("starting", total=1)
-        self.live.start()
-        self.began, self.first, self.total, self.eta = 0.0, 0.0, 0.0, ""
-        self.trials, self.ended_trials = trials, 0
-        self.last_plain = time.monotonic()
+
+class Pace:
+    """When a launch will have ended, by what it did itself."""
+
+    def __init__(self) -> None:
+        self.stage: list[str] | None = None
+        self.began = self.first = self.done = self.total = 0.0
+
+    def at(self, now: float, done: float, total: float, stage: list[str]) -> None:
+        """stage: what else than trials is at work; its pace says nothing of another's."""
+        if stage != self.stage:
+            self.stage, self.began, self.first = stage, now, done
+        elif total != self.total:
+            self.first += done - self.done  # others took or ended some of the work: no pace of this one
+        self.done, self.total = done, total
+
+    def left_s(self, now: float) -> float | None:
+        """Seconds; None before anything moved."""
+        moved = self.done - self.first
+        return (now - self.began) * (self.total - self.done) / moved if moved > 0 else None
+
+
+class Screen:
+    """Progress counted in epochs, so that it moves while long trials run. `launch.Report` for people.
+
+    trials: how many this launch runs. behind: how many finished cells MLflow lacks.
+    """
+
+    def __init__(
+        self, sweep: Sweep, store: Store, trials: int, behind: Callable[[], int] = lambda: 0
+    ) -> None:
+        self.console, self.load, self.pace = console(), Load(), Pace()
+        self.standing, self.behind = Standing(sweep, store), behind
+        self.trials, self.ended_trials, self.own = trials, 0, 0
+        self.began = self.plain_at = time.monotonic()
+        self.due = 0.0
+        self.live: Live | None = None
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            self._look()  # at every result, this once
+            self.live = Live(console=self.console, auto_refresh=False, transient=True)
+            self.live.start()
 
     def note(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(line), soft_wrap=True)
 
     def progress(self, done: float, total: float, running: list[str]) -> None:
         now = time.monotonic()
-        if total != self.total:  # other work than before
-            self.began, self.first, self.total, self.eta = now, done, total, ""
-        if done > self.first:
-            self.eta = f"ETA {duration((now - self.began) * (total - done) / (done - self.first))}"
-        self.live.update(
-            self.task, completed=done, total=total, description=f"{self.eta}  {' '.join(running)}"
-        )
-        if not self.console.is_terminal and now - self.last_plain > PLAIN_EVERY_S:
-            self.last_plain = now
-            self.note(f"{100 * done / total:.0f}%  {self.eta}  running: {' '.join(running)}")
+        stage = [name for name in running if name not in self.standing.cells]
+        self.own = len(running) - len(stage)
+        self.pace.at(now, done, total, stage)
+        if self.live is not None and now >= self.due:
+            self._draw(self.live, now)
+            took = time.monotonic() - now
+            self.due = now + min(max(DRAW_EVERY_S, took / SHARE), PLAIN_EVERY_S)
+        elif self.live is None and now - self.plain_at > PLAIN_EVERY_S:
+            self.plain_at = now
+            self.note(f"{self._pace(now)}  running: {' '.join(running)}")
 
     def ended(self, name: str, result: dict[str, Any]) -> None:
         self.ended_trials += 1
+        self.standing.take(result["signature"], result)
         name = f"{self.ended_trials:>{len(str(self.trials))}}/{self.trials}  {name}"
         if result["status"] == "done":
             score, seconds = 100 * result["metrics"]["val/macro_f1"], result["cost"]["total_s"]
@@ -60,5 +103,107 @@ class Screen:
             self.note(f"{name}: failed: {result['error']}")
 
     def close(self) -> None:
-        if not self.live.disable:  # or rich prints an empty line
+        self.load.close()
+        if self.live is not None:
             self.live.stop()
+
+    def _pace(self, now: float) -> str:
+        done, total, left_s = self.pace.done, self.pace.total, self.pace.left_s(now)
+        what = " ".join(self.pace.stage or []) or "epochs"
+        percent = f" ({100 * done / total:.0f} %)" if total else ""
+        eta = "" if left_s is None else f"   ETA {duration(left_s)}"
+        return f"{what}: {done:.0f} of {total:.0f}{percent}   {duration(now - self.began)} elapsed{eta}"
+
+    def _look(self) -> None:
+        with contextlib.suppress(OSError):  # a disk that has trouble is the launch's to tell
+            self.standing.look()
+            self.standing.lines()
+
+    def _draw(self, live: Live, now: float) -> None:
+        self._look()
+        self.load.look(now)
+        below = [self._pace(now), _machine(self.load, max(self.own, self.standing.running()), self.behind())]
+        height = self.console.height - ABOVE
+        live.update(drawn(self.standing, below, self.console.width, height), refresh=True)
+
+
+def show(standing: Standing, behind: int, every_row: bool) -> None:
+    """Print the table once, from the ledger alone. every_row: however many rows there are."""
+    out, load = console(), Load()
+    load.look(0.0)
+    done, total = standing.epochs()
+    left_s = standing.left_s()
+    eta = "" if left_s is None else f"   ETA about {duration(left_s)}"
+    load.wait(1.0)
+    load.close()
+    below = [
+        f"epochs: {done} of {total} ({100 * done / total:.0f} %){eta}",
+        _machine(load, standing.running(), behind),
+    ]
+    if not out.is_terminal:
+        out.width = 10_000
+    every_row = every_row or not out.is_terminal
+    out.print(drawn(standing, below, out.width, 10**6 if every_row else out.height - ABOVE), soft_wrap=True)
+
+
+def _machine(load: Load, running: int, behind: int) -> str:
+    trials = f"{running} trial{'' if running == 1 else 's'} running"
+    lacks = [f"MLflow {behind} cell{'' if behind == 1 else 's'} behind"] if behind else []
+    return "   ".join([trials, *lacks, load.line()])
+
+
+def drawn(standing: Standing, below: list[str], width: int, height: int) -> Group:
+    """The table and the lines `below` it in at most `height` lines (six at least) of `width`."""
+    lines = standing.lines()
+    if any(line.half is not None for line in lines):
+        pairs = "folds, seeds averaged" if standing.unit == "fold" else "seeds"
+        below = [f"± 95 % t interval, n {pairs}; * best on validation so far", *below]
+    shown = busiest(lines, max(1, height - len(below) - 1))
+    if len(shown) < len(lines):
+        shown = busiest(lines, max(1, height - len(below) - 2))
+    kept = {line.name for line in shown}
+    hidden = [line for line in lines if line.name not in kept]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("row", no_wrap=True)
+    for state in STATES:
+        table.add_column(state, justify="right", no_wrap=True)
+    table.add_column("val macro-F1", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    scores = [_score(line) for line in shown]
+    digits = [max([len(s), *(len(str(line.counts[s])) for line in shown)]) for s in STATES]
+    taken = sum(digits) + max([12, *map(len, scores)]) + max([1, *(len(str(line.pairs)) for line in shown)])
+    room = max(8, width - taken - 2 * (len(STATES) + 2))
+    names = shortened([printable(line.name) for line in shown], room)
+    for line, name, score in zip(shown, names, scores, strict=True):
+        bold = "bold" if line.best else ""
+        counts = [Text(str(line.counts[s]), STYLE[s]) if line.counts[s] else Text("-") for s in STATES]
+        table.add_row(Text(name, bold), *counts, Text(score, bold), str(line.pairs or "-"))
+    parts: list[Any] = [table]
+    if hidden:
+        rest = {s: sum(line.counts[s] for line in hidden) for s in STATES}
+        told = ", ".join(f"{count} {s}" for s, count in rest.items() if count)
+        parts.append(_one_line(f"and {len(hidden)} more row{'' if len(hidden) == 1 else 's'}: {told}", width))
+    return Group(*parts, *(_one_line(line, width) for line in below))
+
+
+def busiest(lines: list[Line], most: int) -> list[Line]:
+    """At most `most` rows, in their order: the best, then those at work, that failed, that are under way."""
+
+    def rank(line: Line) -> tuple[Any, ...]:
+        counts = line.counts
+        under_way = 0 < counts["done"] < counts.total()
+        return not line.best, -counts["running"], -counts["failed"], not under_way, -counts["done"]
+
+    kept = {line.name for line in sorted(lines, key=rank)[:most]}
+    return [line for line in lines if line.name in kept]
+
+
+def _score(line: Line) -> str:
+    if line.mean is None:
+        return "-"
+    half = "" if line.half is None else f" ± {100 * line.half:.1f}"
+    return f"{100 * line.mean:.1f}{half}{' *' if line.best else ''}"
+
+
+def _one_line(text: str, width: int) -> Text:
+    return Text(text if cell_len(text) <= width else shorten(text, width), no_wrap=True)

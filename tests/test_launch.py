@@ -25,7 +25,6 @@ from experiments.execute import InlineExecutor, LocalExecutor, Task
 from experiments.launch import Launch, Limits, Summary
 from experiments.ledger import Store
 from experiments.plan import Sweep
-from experiments.screen import Screen
 from experiments.sweep import load
 from experiments.todo import read_data, unfinished
 
@@ -231,18 +230,3 @@ def test_a_sweep_goes_on_where_it_stopped_and_a_failure_waits_to_be_retried(
     assert "two: nothing to do, all 2 cells have their result." in third and failure in third
     assert "nothing to do" in shapelex("run", "--executor", "inline", "--retry-failed")
     assert "1 done, 1 failed in " in shapelex("run", "--executor", "inline", "--force")
-
-
-def test_the_screen_shows_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    screen, line = Screen(trials=2), "into=[z] [/red] " + 30 * "one line "
-    screen.progress(1, 2, ["into=[/z]"])
-    screen.progress(1.5, 2, ["into=[/z]"])
-    assert screen.eta == "ETA 0:00"
-    screen.progress(20, 80, ["other work"])
-    assert not screen.eta  # the 20 were there before the clock began
-    screen.began -= 10
-    screen.progress(40, 80, ["other work"])
-    assert screen.eta == "ETA 0:20"
-    screen.note(line)
-    screen.close()
-    assert capsys.readouterr().out == line + "\n"

@@ -1,0 +1,35 @@
+"""`shapelex doctor`: what is wrong with this machine or this store, and what to do."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.fail import fail
+
+
+def doctor(
+    store: Annotated[
+        Path,
+        typer.Option("--store", envvar="SHAPELEX_STORE", help="folder that holds everything that was run"),
+    ] = Path("runs"),
+    devices: Annotated[str, typer.Option(help="those that you would run on: cpu, or cuda:0,cuda:1")] = "cpu",
+) -> None:
+    """Check versions, store, disk, GPUs, limits, leases, databases, caches; status 1 if one is broken."""
+    from experiments.doctor import findings
+    from experiments.printable import printable
+
+    names = [name.strip() for name in devices.split(",")]
+    if not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
+        fail(f"--devices {devices}: expected cpu, or cuda:0,cuda:1,...")
+    counts = Counter[str]()
+    for found in findings(store, names):
+        counts[found.mark] += 1
+        print(f"{found.mark:<7} {printable(found.what)}", flush=True)
+        if found.todo:
+            print(f"        -> {printable(found.todo)}")
+    print(f"{counts['ok']} ok, {counts['look']} to look at, {counts['broken']} broken")
+    if counts["broken"]:
+        raise typer.Exit(1)
