@@ -55,7 +55,7 @@ class TooLarge(Unanswered):
 
 
 def identity(root: Path = ROOT) -> Code:
-    """Of the sources under `root`. Reads them all and asks git: once a launch. Never raises for git's sake."""
+    """Of the sources under `root`. Reads them all and asks git: once a launch. Git can fail, this can't."""
     of_sources, commit = source_hash(root), None
     try:
         git = _Git(root)
