@@ -54,7 +54,7 @@ def noop(asked: Any) -> dict[str, Any]:
     return {"metrics": {"val/macro_f1": 0.5, "test/macro_f1": 0.5}}
 
 
-if __name__ == "__mp_main__":  # in the fork server, which imports this file before any trial
+if __name__ == "__mp_main__":  # in a trial: the fork server of Python 3.11 skips `__main__`
     from experiments import trial
 
     trial.MEASURES["minirocket"] = noop
