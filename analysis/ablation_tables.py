@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from analysis import stats
+from analysis import failures, stats
 from analysis.wording import (
     LABELS,
     MINUS,
@@ -148,6 +148,9 @@ def build(
     numeric = stats.summary(frame, metric, unit).reindex(rows)
     counts = ["n", "done", "failed", "missing"]
     numeric[counts] = numeric[counts].fillna(0).astype("int64")
+    # One column of text, not one a word: the header is then every sweep's, whatever failed in it and however.
+    how = failures.by_row(frame)
+    numeric.insert(numeric.columns.get_loc("failed") + 1, "failures", [how.get(row, "") for row in rows])
     numeric.insert(0, "variant", [row["variant"] for row in plan["rows"]])
     drawn = set(frame.loc[frame["seed"].notna(), "row"])
     columns = {"row": rows, "n": [str(n) for n in numeric["n"]]}

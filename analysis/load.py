@@ -30,8 +30,9 @@ def frame(store: Path, sweep: str) -> pd.DataFrame:
     """One line per cell of the plan, in plan order, whether it ran or not.
 
     Columns: row, variant, seed (Int64, null = the row has no randomness), fold, signature, status (done,
-    failed or missing), error ("" if none), data/validation; then every metric, sorted, as floats; `cost/*` as
-    floats; `env/*` as strings.
+    failed or missing), error ("" if none), failure (how it failed in a word or two, "failed" where the result
+    doesn't say, "" if it didn't), data/validation; then every metric, sorted, as floats; `cost/*` as floats;
+    `env/*` as strings. A search's pruned trials leave no result, and are no cells.
     """
     cells = plan(store, sweep)["cells"]
     by_signature = {s: _result(Path(store), s) for s in {cell["signature"] for cell in cells}}
@@ -39,13 +40,14 @@ def frame(store: Path, sweep: str) -> pd.DataFrame:
     identity = _identity(cells)
     identity["status"] = [r.get("status", "missing") for r in results]
     identity["error"] = [r.get("error") or "" for r in results]
+    identity["failure"] = [_failure(r) for r in results]
     identity["data/validation"] = [_part(r, "data").get("validation") for r in results]
     return pd.concat(
         [
             identity,
             _numbers([_part(r, "metrics") for r in results], ""),
             _numbers([_part(r, "cost") for r in results], "cost/"),
-            _strings([_part(r, "environment") for r in results], "env/"),
+            _strings([_environment(r) for r in results], "env/"),
         ],
         axis=1,
     )
@@ -71,7 +73,8 @@ def curves(store: Path, sweep: str) -> pd.DataFrame:
 def _result(store: Path, signature: str) -> dict[str, Any]:
     """The result of one trial, {} where there is none that can be read or where it answers another trial."""
     try:
-        found = json.loads((store / "trials" / signature / "result.json").read_text(encoding="utf-8"))
+        with open(f"{store}/trials/{signature}/result.json", encoding="utf-8") as file:
+            found = json.load(file)
     except (OSError, ValueError):
         return {}
     accepted = (
@@ -109,6 +112,16 @@ def _identity(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def _part(result: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A sub-dictionary of a result; a failed result may lack it."""
     return result.get(name) or {}
+
+
+def _failure(result: Mapping[str, Any]) -> str:
+    return str(result.get("failure") or "failed") if result.get("status") == "failed" else ""
+
+
+def _environment(result: Mapping[str, Any]) -> dict[str, Any]:
+    """With the threads, which a trial's configuration sets."""
+    threads = _part(result, "config").get("threads")
+    return ({} if threads is None else {"threads": threads}) | _part(result, "environment")
 
 
 def _names(parts: Sequence[Mapping[str, Any]]) -> list[str]:

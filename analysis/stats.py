@@ -14,6 +14,8 @@ import pandas as pd
 import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
+from analysis import failures, mixture
+
 Unit = Literal["fold", "seed"]
 LEVEL = 0.95
 NO_VARIATION = "no variation"
@@ -167,24 +169,18 @@ def notes(frame: pd.DataFrame, metric: str, unit: Unit, leaky: bool = False) -> 
     n = int(per_pair(frame, metric, unit).count().max())
     kept = [name for name in ("stratified part", "recordings") if (done["data/validation"] == name).any()]
     lines = note(n, unit, next(iter(kept), None), len(done), len(frame), leaky)
-    for status in ("failed", "missing"):
-        counts = frame.loc[frame["status"] == status, "row"].value_counts(sort=False)
-        if len(counts):
-            each = ", ".join(f"{row} {count}" for row, count in counts.items())
-            lines.append(f"{status.capitalize()} cells, {counts.sum()} of {len(frame)}: {each}.")
-    for error, cells in frame[frame["status"] == "failed"].groupby("error"):
-        lines.append(f"Failed with {str(error)[:120]!r}: {', '.join(cells['row'].unique())}.")
+    lines += failures.notes(frame)
+    missing = frame.loc[frame["status"] == "missing", "row"].value_counts(sort=False)
+    if len(missing):
+        each = ", ".join(f"{row} {count}" for row, count in missing.items())
+        lines.append(f"Missing cells, {missing.sum()} of {len(frame)}: {each}.")
     if metric in done and (odd := int((~np.isfinite(done[metric])).sum())):
         lines.append(f"Done cells without a finite {metric}, not counted in n: {odd}.")
     by_row = frame.groupby("row", sort=False)
     fixed = [str(row) for row, cells in by_row if cells["seed"].isna().all()]
     if fixed and unit == "seed":
         lines.append(f"No randomness in {', '.join(fixed)}: one value, which stands for every seed.")
-    for name in [str(name) for name in done if str(name).startswith("env/")]:
-        values = done[name].fillna("unknown").value_counts().sort_index()
-        if len(values) > 1:
-            each = ", ".join(f"{str(value)[:24]} ({count} cells)" for value, count in values.items())
-            lines.append(f"Mixed {name.removeprefix('env/')}: {each}; rows may differ for this reason.")
+    lines += mixture.notes(frame)
     rows_of: dict[tuple[str, ...], list[str]] = {}
     for row, cells in by_row:
         rows_of.setdefault(tuple(sorted(cells["signature"])), []).append(str(row))
@@ -212,7 +208,7 @@ def _cells(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     seeds = pd.DataFrame({"seed": sorted(drawn["seed"].unique()) or [0]}, dtype="Int64")
     every = pd.concat([drawn, fixed.drop(columns="seed").merge(seeds, how="cross")])
     wide = every.pivot(index=["fold", "seed"], columns="row", values="value")
-    return wide[list(dict.fromkeys(frame["row"]))].astype("float64")
+    return wide[list(frame["row"].unique())].astype("float64")
 
 
 def _interval(x: np.ndarray) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from experiments.lit import Lit, TrainingSet, fit
 from experiments.texts import Text, read_text
 from model.batch import Sizes
 from model.guided import GuidedVQShape
+from model.recompute import recompute
 
 Sides = tuple[data.Side, data.Side, data.Side]  # training, validation, test
 
@@ -41,7 +42,7 @@ def train(config: RunConfig, job: Job, loaded: data.Loaded, sides: Sides, attemp
         best.set_state(attempt.saved["best"])
     model.to(job.device)
     if job.recompute:
-        model.recompute()
+        recompute(model)
 
     def validate(epoch: int) -> dict[str, float]:
         encoded = [metrics.encode(model, side) for side in (training, val)]

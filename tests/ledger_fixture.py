@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,10 +45,12 @@ def write_ledger(
     scores: Scores = made_up_scores,
     environment: Callable[[str, int | None, int], Mapping[str, Any]] = lambda row, seed, fold: {},
     validation: str = "subjects",
+    failures: Mapping[Cell, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Write plan.json and the trials, return the plan; `rows` in file order, those in `fixed` without a seed.
 
     Cells are seed-major with the reference first, as the planner writes them.
+    `failures`: the word of a failed cell; one without is of before there were words.
     """
     order = sorted(rows, key=lambda row: row != reference)
     keys: list[Cell] = [
@@ -79,6 +82,9 @@ def write_ledger(
     for key in keys:
         if key not in missing:
             _write_trial(store, key, key in failed, scores(*key), environment(*key), validation)
+            if key in failures:
+                path = store / "trials" / signature(*key) / "result.json"
+                path.write_text(json.dumps(json.loads(path.read_text()) | {"failure": failures[key]}))
     return plan
 
 

@@ -34,6 +34,8 @@ def test_the_frame_has_one_line_per_cell_in_plan_order(tmp_path: Path) -> None:
     assert list(frame["signature"]) == [cell["signature"] for cell in plan["cells"]]
     assert dict(frame["status"].value_counts()) == {"done": len(frame) - 2, "failed": 1, "missing": 1}
     assert list(frame.loc[frame["status"] == "failed", "error"]) == ["RuntimeError: loss is not finite"]
+    assert list(frame.loc[frame["status"] == "failed", "failure"]) == ["failed"]
+    assert set(frame.loc[frame["status"] != "failed", "failure"]) == {""}
     assert str(frame["seed"].dtype) == "Int64"
     assert set(frame.loc[frame["seed"].isna(), "row"]) == {"statistics"}
     assert frame["cost/train_s"].dtype == "float64"
@@ -55,6 +57,31 @@ def test_an_unreadable_or_foreign_result_counts_as_missing(tmp_path: Path, text:
     lost = frame[frame["status"] == "missing"]
     assert list(lost["signature"]) == [signature("vqshape", 0, 0)]
     assert lost[METRIC].isna().all()
+
+
+def test_a_pruned_trial_is_never_in_a_frame(tmp_path: Path) -> None:
+    cell = ("vqshape", 0, 0)
+    write_ledger(tmp_path, missing=[cell])
+    whole = _read(tmp_path)
+    unplanned, planned = (tmp_path / "trials" / name for name in ("f" * 16, signature(*cell)))
+    for folder in (unplanned / "attempt-1", planned / "attempt-2"):
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text('{"epoch": 0, "val/macro_f1": 0.99}\n')
+    told = {"signature": signature(*cell), "status": "pruned", "metrics": {METRIC: 0.99}}
+    (planned / "result.json").write_text(json.dumps(told))
+    pd.testing.assert_frame_equal(_read(tmp_path), whole)
+    curves = load.curves(tmp_path, "made_up")
+    assert 0.99 not in set(curves["val/macro_f1"])
+
+
+def test_threads_are_read_from_a_trials_configuration(tmp_path: Path) -> None:
+    write_ledger(tmp_path)
+    path = tmp_path / "trials" / signature("vqshape", 0, 0) / "result.json"
+    result = json.loads(path.read_text())
+    del result["environment"]["threads"]
+    path.write_text(json.dumps(result | {"config": {"threads": 4}}))
+    frame = _read(tmp_path)
+    assert dict(frame["env/threads"].value_counts()) == {"1": len(frame) - 1, "4": 1}
 
 
 def test_curves_skip_a_truncated_last_line_and_take_the_later_of_two_equal_epochs(tmp_path: Path) -> None:

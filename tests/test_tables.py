@@ -99,7 +99,7 @@ def test_failed_and_missing_cells_are_shown_and_counted(tmp_path: Path) -> None:
     assert _column(table, "macro-F1")["vqshape"] == "-"
     assert _column(table, "n") == dict.fromkeys(ROWS, "5") | {"vqshape": "0"}
     notes = "\n".join(table.notes)
-    assert "Failed cells, 26 of 155:" in notes and "vqshape 25" in notes
+    assert "Failed cells, 26 of 155:" in notes and "vqshape 25 failed" in notes
     assert "Missing cells, 5 of 155: z_two_way 5." in notes
     assert "Incomplete: 124 of 155 cells done" in notes
     assert "loss is not finite" in notes
@@ -120,9 +120,103 @@ def test_a_sweep_of_which_nothing_ran_is_a_table_of_gaps(tmp_path: Path) -> None
     assert "Incomplete: 0 of 155 cells done" in table.notes[0]
 
 
-def test_mixed_devices_are_flagged_with_their_counts(tmp_path: Path) -> None:
-    table = _table(tmp_path, environment=lambda row, seed, fold: {"device": "cuda"} if seed == 0 else {})
-    assert "Mixed device: cpu (125 cells), cuda (30 cells); rows may differ for this reason." in table.notes
+def test_failures_say_how_row_by_row_in_every_format(tmp_path: Path) -> None:
+    words = ["diverged", "out of memory", "diverged", "crashed", None]
+    lost = {("z_one_way", seed, 2): word for seed, word in enumerate(words)} | {
+        ("vqshape", 0, 0): "timed out"
+    }
+    table = _table(tmp_path, failed=list(lost), failures={cell: word for cell, word in lost.items() if word})
+    how = "2 diverged, 1 out of memory, 1 crashed, 1 failed"
+    assert f"Failed cells, 6 of 155: vqshape 1 timed out; z_one_way {how}." in table.notes
+    assert how in table.to_markdown() and how in table.to_latex()
+    lines = {line["row"]: line for line in csv.DictReader(io.StringIO(table.to_csv()))}
+    assert {row: line["failures"] for row, line in lines.items() if line["failures"]} == {
+        "vqshape": "1 timed out",
+        "z_one_way": how,
+    }
+    assert (lines["z_one_way"]["failed"], _column(table, "failed")["z_one_way"]) == ("5", "5")
+
+
+def test_the_csv_has_the_same_columns_whatever_failed(tmp_path: Path) -> None:
+    whole = _table(tmp_path / "whole")
+    broken = _table(tmp_path / "broken", failed=[("vqshape", 0, 0)], failures={("vqshape", 0, 0): "crashed"})
+    assert list(whole.numeric) == list(broken.numeric)
+
+
+def test_of_many_errors_the_most_frequent_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
+    cells = [("vqshape", seed, fold) for seed in range(5) for fold in range(5)]
+    write_ledger(tmp_path, failed=cells)
+    frame = load.frame(tmp_path, "made_up")
+    failed = frame["status"] == "failed"
+    frame.loc[failed, "error"] = [f"ValueError: {max(i, 5):02d}" for i in range(25)]
+    notes = [n for n in stats.notes(frame, METRIC, "fold") if n.startswith("Failed with")]
+    assert notes[0] == "Failed with 'ValueError: 05': vqshape."
+    assert notes[-1] == "Failed with 15 other errors: 15 cells." and len(notes) == 6
+
+
+Environment = Callable[[str, int | None, int], dict[str, Any]]
+
+
+def _mixed(store: Path, environment: Environment) -> list[str]:
+    found = _table(store, environment=environment).notes
+    return [note for note in found if note.startswith(("Mixed", "Uncommitted"))]
+
+
+def test_mixed_devices_are_flagged_with_their_counts_and_rows(tmp_path: Path) -> None:
+    notes = _mixed(tmp_path, lambda row, seed, fold: {"device": "cuda"} if seed == 0 else {})
+    end = "Rows may differ for this reason."
+    assert notes == [f"Mixed device: cpu (125 cells); cuda (30 cells: some of 6 of 7 rows). {end}"]
+    cells = [("vqshape", 0, 0), ("z_one_way", 0, 0), ("z_one_way", 1, 0)]
+    notes = _mixed(tmp_path, lambda *cell: {"device": "cuda"} if cell in cells else {})
+    where = "1 of 25 of vqshape, 2 of 25 of z_one_way"
+    assert notes == [f"Mixed device: cpu (152 cells); cuda (3 cells: {where}). {end}"]
+
+
+def test_a_row_of_other_code_is_named_and_its_commit_stands_beside(tmp_path: Path) -> None:
+    old, new = {"code": "c0ffee", "commit": "a" * 40}, {"code": "decade", "commit": "b" * 40}
+    notes = _mixed(tmp_path, lambda row, seed, fold: new if row == "z_one_way" else old)
+    assert notes == [
+        f"Mixed code, commit: code c0ffee, commit {'a' * 12} (130 cells); code decade, commit {'b' * 12} "
+        "(25 cells: all of z_one_way). Rows may differ for this reason."
+    ]
+
+
+def test_machines_that_differ_in_much_are_one_note(tmp_path: Path) -> None:
+    other = {"cpu": "a" * 30 + " 2", "torch": "2.12.0", "threads": 4}
+    notes = _mixed(tmp_path, lambda *cell: other if cell[2] == 1 else {"cpu": "a" * 30 + " 1"})
+    assert notes == [
+        f"Mixed cpu, threads, torch: cpu {'a' * 30} 1, threads 1, torch 2.13.0 (124 cells); "
+        f"cpu {'a' * 30} 2, threads 4, torch 2.12.0 (31 cells: some of every row). "
+        "Rows may differ for this reason."
+    ]
+
+
+def test_another_commit_with_the_same_sources_is_told_from_other_code(tmp_path: Path) -> None:
+    notes = _mixed(tmp_path, lambda row, seed, fold: {"commit": "b" * 40} if seed == 4 else {"commit": None})
+    assert len(notes) == 1 and notes[0].startswith("Mixed commit: unknown (125 cells)")
+    assert notes[0].endswith("The sources that make numbers are the same.")
+
+
+def test_uncommitted_code_is_said_even_where_every_cell_ran_it(tmp_path: Path) -> None:
+    end = "code.patch in a trial's folder has it."
+    some = _mixed(tmp_path / "some", lambda row, seed, fold: {"dirty": row == "vqshape"})
+    assert some == [f"Uncommitted code in 25 of 155 cells (all of vqshape): {end}"]
+    assert _mixed(tmp_path / "all", lambda *cell: {"dirty": True}) == [
+        f"Uncommitted code in 155 of 155 cells (every row): {end}"
+    ]
+    assert _mixed(tmp_path / "none", lambda *cell: {"dirty": False}) == []
+
+
+def test_many_kinds_of_code_are_counted_past_the_most_frequent(tmp_path: Path) -> None:
+    notes = _mixed(tmp_path, lambda row, seed, fold: {"code": f"{fold}{seed}"})
+    assert len(notes) == 1 and notes[0].count(": ") == 5
+    assert "; 25 more (125 cells)." in notes[0]
+
+
+def test_cells_without_a_result_mix_nothing(tmp_path: Path) -> None:
+    cell = ("vqshape", 0, 0)
+    table = _table(tmp_path, failed=[cell], environment=lambda *c: {"device": "cuda"} if c == cell else {})
+    assert not [note for note in table.notes if note.startswith("Mixed")]
 
 
 def test_rows_of_equal_configuration_are_named(tmp_path: Path) -> None:
