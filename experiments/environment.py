@@ -45,4 +45,5 @@ def environment(job: Job) -> dict[str, Any]:
         "cpu": _cpu(),
         "device": device,
         "code": job.code,
+        **(job.origin or {}),
     }

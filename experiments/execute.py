@@ -30,7 +30,8 @@ PR_SET_PDEATHSIG = 1
 
 class Job(NamedTuple):
     """What an executor hands to a trial: plain values that pickle. accepted: the attempt whose result is to
-    be replaced, 0 where there is none; stale: see `lease.claim`; recompute: activations, to save memory."""
+    be replaced, 0 where there is none; stale: see `lease.claim`; recompute: activations, to save memory;
+    origin: of the code, beside its hash; patch: see `code.lay`."""
 
     signature: str
     config: dict[str, Any]
@@ -42,6 +43,8 @@ class Job(NamedTuple):
     accepted: int = 0
     stale: Any = None
     recompute: bool = False
+    origin: dict[str, Any] | None = None
+    patch: Path | None = None
 
 
 class Task(NamedTuple):

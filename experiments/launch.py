@@ -7,9 +7,11 @@ import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from experiments import failure, lease
+from experiments.code import Code, keep
 from experiments.encoder import encoded
 from experiments.execute import Executor, Job, Task
 from experiments.failure import RETRIES, Again, unwritable
@@ -65,12 +67,13 @@ class Launch:
         executor: Executor,
         report: Report,
         nudge: Callable[[], None],
-        code: str,
+        code: Code,
         limits: Limits,
     ) -> None:
         self.sweep, self.store, self.executor = sweep, store, executor
         self.report, self.nudge, self.code, self.limits = report, nudge, code, limits
         self.cells = {cell.signature: cell for cell in reversed(sweep.cells)}
+        self.patch: Path | None = None
         self.stages: dict[str, str | None] = {}
         self.queue = Queue(self.stage_of)
         self.running: dict[str, Task] = {}
@@ -99,6 +102,7 @@ class Launch:
         self.accepted = {s: lease.accepted(self.store.trial(s)) for s in todo}
         total = sum(self.epochs(s) for s in todo[: self.limits.trials])
         try:
+            self.patch = keep(self.store.root, self.code)
             self.prepare(todo)
             for signature in todo:
                 self.again(signature)
@@ -171,11 +175,13 @@ class Launch:
             self.sweep.digests[signature],
             str(self.store.root),
             device,
-            self.code,
+            self.code.hash,
             time.time(),
             self.accepted[signature],
             self.stale.get(signature),
             recompute,
+            {"commit": self.code.commit, "dirty": self.code.dirty},
+            self.patch,
         )
 
     def fill(self) -> None:

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from experiments import data, failure, stage
 from experiments.attempt import Attempt, Stopped
+from experiments.code import lay
 from experiments.config import RunConfig
 from experiments.environment import environment
 from experiments.execute import Job
@@ -99,6 +100,7 @@ def listen(lease: Lease) -> None:
 def _run(job: Job, lease: Lease) -> str | None:
     identity = {"signature": job.signature, "config": job.config, "digests": job.digests}
     write_json(lease.folder / "config.json", identity)
+    lay(job.patch, lease.folder)
     attempt = Attempt(lease, job.signature, job.code, job.submitted_at)
     result: dict[str, Any] = {"schema": SCHEMA, **identity, "status": "done", "error": None}
     try:
