@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from experiments.cli_data import data
+from experiments.cli_sync import sync
 from experiments.cli_text import text
 from experiments.fail import fail
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(data)
+app.command()(sync)
 app.add_typer(text, name="text")
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="sweep file, e.g. sweeps/quick.yaml")]
