@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import nan
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments import runcard
 from experiments.ledger import Store
 from experiments.runcard import STATUS, Cards, Cell, Json
 from experiments.watch import TIME, Begun, Points, Watch, curve, stamp
 
-PAGE = 500  # runs asked for at once: with more, a server's answer takes longer than the time-out
+PAGE = 100  # runs asked for at once: with more, a server's answer takes longer than the time-out
 
 
 @dataclass
@@ -26,6 +26,17 @@ class Child:
     stamp: str
     ended: str
     points: Points
+
+
+class Found(NamedTuple):
+    """What is kept in mind of a run that MLflow has: of ten thousand, all of it would be a gigabyte."""
+
+    run_id: str
+    start_ms: int
+    status: str
+    whole: bool  # of a cell, and shows a result
+    tags: dict[str, str]
+    metrics: dict[str, float]
 
 
 @dataclass
@@ -50,49 +61,52 @@ class Runs:
         """Take stock: keep the runs that can go on from what they hold, delete the others, create the missing
         parents."""
         self.parents, self.children = {}, {}
-        rows, trials = list[Any](), dict[Cell, list[Any]]()
+        rows, trials = list[Found](), dict[Cell, list[Found]]()
         for run in self._search():
-            if run.data.tags.get("shapelex.kind") == "row":
+            if run.tags.get("shapelex.kind") == "row":
                 rows.append(run)
-            elif run.data.tags.get("shapelex.kind") == "trial":
-                trials.setdefault(self._cards.cell(run.data.tags), []).append(run)
+            elif run.tags.get("shapelex.kind") == "trial":
+                trials.setdefault(self._cards.cell(run.tags), []).append(run)
         for run in rows:
-            row, found = run.data.tags.get("shapelex.row"), run.data.metrics
-            if row in summaries and row not in self.parents and found.keys() <= summaries[row].keys():
+            row = run.tags.get("shapelex.row", "")
+            if row in summaries and row not in self.parents and run.metrics.keys() <= summaries[row].keys():
                 self._retag(run, self._cards.row(row))
-                self.parents[row] = Parent(run.info.run_id, run.info.status, found)
+                self.parents[row] = Parent(run.run_id, run.status, run.metrics)
             else:
-                self._client.delete_run(run.info.run_id)
+                self._client.delete_run(run.run_id)
         for row in [row for row in self._cards.rows if row not in self.parents]:
             run = self._client.create_run(self._experiment, tags=self._cards.row(row), run_name=row)
             self.parents[row] = Parent(run.info.run_id, "RUNNING", {})
         planned = set(self._cards.cells)
         for cell, runs in trials.items():
-            for run in sorted(runs, key=lambda run: run.info.status not in STATUS.values()):
+            for run in sorted(runs, key=lambda run: not run.whole):
                 if cell in planned and cell not in self.children and _goes_on(run, cell, watch):
                     self._retag(run, self._child_tags(cell))
                     self.children[cell] = self._known(run)
                 else:
-                    self._client.delete_run(run.info.run_id)
+                    self._client.delete_run(run.run_id)
 
-    def _search(self) -> Iterable[Any]:
+    def _search(self) -> Iterable[Found]:
         where = " and ".join(f"tags.`{name}` = '{value}'" for name, value in self._cards.scope.items())
-        runs, token = list[Any](), None
+        runs, token = dict[str, Found](), None
         while True:  # all of it before anything is deleted: pages are counted by position
             page = self._client.search_runs([self._experiment], where, max_results=PAGE, page_token=token)
-            runs += page
+            for run in page:
+                info, tags = run.info, run.data.tags
+                whole = tags.get("shapelex.kind") == "trial" and info.status in STATUS.values()
+                metrics = {} if whole else run.data.metrics
+                runs[info.run_id] = Found(info.run_id, info.start_time, info.status, whole, tags, metrics)
             if not (token := page.token):
-                return {run.info.run_id: run for run in runs}.values()
+                return runs.values()
 
-    def _known(self, run: Any) -> Child:
-        whole, points = run.info.status in STATUS.values(), Points()
-        for name in () if whole else run.data.metrics:
-            for point in self._client.get_metric_history(run.info.run_id, name):
+    def _known(self, run: Found) -> Child:
+        points = Points()
+        for name in run.metrics:
+            for point in self._client.get_metric_history(run.run_id, name):
                 twice = (name, point.step) in points  # NaN is equal to nothing, so `finish` starts afresh
                 points[name, point.step] = nan if twice else point.value
-        tags, info = run.data.tags, run.info
-        shown = runcard.stamp_of(tags) if whole else ""
-        return Child(info.run_id, info.start_time, info.status, shown, tags.get("shapelex.ended", ""), points)
+        shown = runcard.stamp_of(run.tags) if run.whole else ""
+        return Child(run.run_id, run.start_ms, run.status, shown, run.tags.get("shapelex.ended", ""), points)
 
     def show(self, cell: Cell, watch: Watch) -> bool:
         """Bring the cell's run up to the ledger; whether there was anything to do."""
@@ -179,8 +193,8 @@ class Runs:
     def _child_tags(self, cell: Cell) -> dict[str, str]:
         return self._cards.child(cell, self.parents[cell.row].run_id)
 
-    def _retag(self, run: Any, tags: Mapping[str, str]) -> None:
-        self._log(run.info.run_id, dict(tags.items() - run.data.tags.items()))
+    def _retag(self, run: Found, tags: Mapping[str, str]) -> None:
+        self._log(run.run_id, dict(tags.items() - run.tags.items()))
 
     def _log(self, run_id: str, tags: Json, params: Json | None = None, points: Any = ()) -> None:
         """Log tags, params and (name, step, value, time_ms) points; MLflow makes batches."""
@@ -190,12 +204,12 @@ class Runs:
         self._client.log_batch(run_id, metrics, params_, tags_, synchronous=True)
 
 
-def _goes_on(run: Any, cell: Cell, watch: Watch) -> bool:
+def _goes_on(run: Found, cell: Cell, watch: Watch) -> bool:
     """Whether the run can become what the ledger says of its cell, or is it."""
-    shown, whole = runcard.stamp_of(run.data.tags), run.info.status in STATUS.values()
+    shown = runcard.stamp_of(run.tags)
     if result := watch.results.get(cell.signature):
-        return whole or shown in ("", result.stamp)
-    return cell.signature in watch.begun and not whole and not shown
+        return run.whole or shown in ("", result.stamp)
+    return cell.signature in watch.begun and not run.whole and not shown
 
 
 def _at(child: Child, values: Points, point: tuple[str, int]) -> int:

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import socket
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -194,7 +195,8 @@ class Mirror:
                 root = root.__context__
             if database.broken(root) and self.uri == own(self.store) and self._put_aside():
                 return self.sync(tell)
-            cause = root if isinstance(root, OSError) else error  # the system's word, as connection refused
+            # The system's own word, as connection refused or database is locked, is the shortest.
+            cause = root if isinstance(root, OSError | sqlite3.Error) else error
             reason = redact(f"{self.uri} failed: {type(cause).__name__}: {' '.join(str(cause).split())}")
             raise MirrorError(f"MLflow at {reason[:300]}. {CATCH_UP}") from None
 

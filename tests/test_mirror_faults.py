@@ -43,6 +43,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        (folder / "mlflow.db").write_bytes(tables())
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
@@ -56,7 +57,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        for _ in range(300):
+        for _ in range(600):
             with suppress(OSError), urllib.request.urlopen(f"{self.address}/health", timeout=20):
                 return
             time.sleep(0.2)
@@ -75,7 +76,7 @@ def nudged(mirror: background.BackgroundMirror) -> float:
 
 
 def until(condition: Any) -> None:
-    for _ in range(300):
+    for _ in range(600):
         if condition():
             return
         time.sleep(0.1)
