@@ -109,7 +109,7 @@ def _run(
     except (ValueError, OSError) as error:
         fail(str(error))
     mirror = BackgroundMirror(track.Mirror(ledger.root, planned))
-    screen = Screen(sweep, ledger, len(todo[: limits.trials]))
+    screen = Screen(sweep, ledger, len(todo[: limits.trials]), lambda: mirror.behind)
     try:
         if todo:
             made = EXECUTORS[executor](workers, devices)

@@ -21,7 +21,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-PRELOAD = ["__main__", "experiments.trial"]
+# Python 3.11's fork server does not import `__main__`, whatever it is told; for `shapelex` that is the cli.
+PRELOAD = ["__main__", "experiments.cli", "experiments.trial"]
 LOST = 255  # the exit code of a process whose fork server died, and with it the news of its end
 ENDS = ("held", "lost", "pre-empted", "pruned", "out of memory", "disk full")  # of trial.run, as exit codes
 FIRST_END = 80
