@@ -7,14 +7,14 @@ import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from experiments import failure, lease
-from experiments.code import Code, keep
+from experiments.code import Code
 from experiments.encoder import encoded
-from experiments.execute import Executor, Job, Task
+from experiments.execute import Executor, Task
 from experiments.failure import RETRIES, Again, unwritable
+from experiments.jobs import Jobs
 from experiments.ledger import Store, locked
 from experiments.plan import Sweep
 from experiments.progress import Since, epochs_done, shown
@@ -71,19 +71,18 @@ class Launch:
         limits: Limits,
     ) -> None:
         self.sweep, self.store, self.executor = sweep, store, executor
-        self.report, self.nudge, self.code, self.limits = report, nudge, code, limits
+        self.report, self.nudge, self.limits = report, nudge, limits
         self.cells = {cell.signature: cell for cell in reversed(sweep.cells)}
-        self.patch: Path | None = None
+        self.jobs = Jobs(sweep, store, code)
         self.stages: dict[str, str | None] = {}
         self.queue = Queue(self.stage_of)
         self.running: dict[str, Task] = {}
         self.hung, self.elsewhere, self.since = set[str](), set[str](), Since()
-        self.stale: dict[str, lease.Holder] = {}
-        self.accepted: dict[str, int] = {}  # the attempt whose result was there before this launch
         self.ends: deque[tuple[str, str | None]] = deque()  # that wait for a disk with room
         self.counts: Counter[str] = Counter()
         self.overheads: list[float] = []
         self.started = self.epochs_ended = 0
+        self.partly: dict[str, int] = {}  # epochs of trials that have not ended
         self.stopped: str | None = None
         self.paused = self.looping = False
         self.log = store.sweep(sweep.name) / f"launch-{os.getpid()}.log"
@@ -99,12 +98,12 @@ class Launch:
         """Run `todo`; returns when all have ended, or at its limits. KeyboardInterrupt kills what runs and
         passes on."""
         began = looked = told = time.monotonic()
-        self.accepted = {s: lease.accepted(self.store.trial(s)) for s in todo}
         total = sum(self.epochs(s) for s in todo[: self.limits.trials])
         try:
-            self.patch = keep(self.store.root, self.code)
+            self.jobs.begin(todo)
             self.prepare(todo)
             for signature in todo:
+                self.partly[signature] = epochs_done(self.store.trial(signature))
                 self.again(signature)
             self.looping = True
             while self.work_left():
@@ -120,9 +119,7 @@ class Launch:
                     break
                 if now - told >= SHOW_S:
                     told = now
-                    partly = sum(min(self.epochs(s), epochs_done(self.store.trial(s))) for s in self.running)
-                    labels = [self.cells[s].row for s in self.running]
-                    self.report.progress(min(total, self.epochs_ended + partly), total, labels)
+                    self.tell(total)
         finally:
             self.looping = False
             self.executor.close()
@@ -130,6 +127,12 @@ class Launch:
         overhead = statistics.median(self.overheads) if self.overheads else None
         seconds = time.monotonic() - began
         return Summary(self.counts["done"], self.counts["failed"], overhead, seconds, self.stopped)
+
+    def tell(self, total: int) -> None:
+        self.partly |= {s: epochs_done(self.store.trial(s)) for s in self.running}
+        done = self.epochs_ended + sum(min(self.epochs(s), n) for s, n in self.partly.items() if n)
+        labels = [self.cells[s].row for s in self.running]
+        self.report.progress(min(total, done), total, labels)
 
     def work_left(self) -> bool:
         left = self.queue or self.elsewhere
@@ -146,7 +149,7 @@ class Launch:
             if lease.born(int(path.stem.removeprefix("launch-"))) is None:
                 path.unlink(missing_ok=True)
         self.report.note("preparing data and text")
-        jobs = [self.job(signature, self.executor.free[0]) for signature in todo]
+        jobs = [self.jobs.make(signature, self.executor.free[0]) for signature in todo]
         self.executor.start(Task("prepare", jobs, self.log))
         while not (ended := self.executor.poll(POLL_S)):
             if texts := encoded(self.log):
@@ -168,22 +171,6 @@ class Launch:
         else:
             self.queue.push(signature, first, how.alone)
 
-    def job(self, signature: str, device: str, recompute: bool = False) -> Job:
-        return Job(
-            signature,
-            self.sweep.configs[signature].model_dump(mode="json"),
-            self.sweep.digests[signature],
-            str(self.store.root),
-            device,
-            self.code.hash,
-            time.time(),
-            self.accepted[signature],
-            self.stale.get(signature),
-            recompute,
-            {"commit": self.code.commit, "dirty": self.code.dirty},
-            self.patch,
-        )
-
     def fill(self) -> None:
         """Start what may start now."""
         while self.executor.free and not self.paused and not self.stopped:
@@ -197,11 +184,11 @@ class Launch:
                 return
             trial = self.store.trial(signature)
             holder = lease.running(trial)
-            if holder is not None and holder != self.stale.get(signature):
+            if holder is not None and holder != self.jobs.stale.get(signature):
                 self.elsewhere.add(signature)
                 continue
             how = failure.again(lease.history(trial), self.limits.retries) or Again()
-            task = Task("run", [self.job(signature, device, how.recompute)], self.log)
+            task = Task("run", [self.jobs.make(signature, device, how.recompute)], self.log)
             self.running[signature], self.started = task, self.started + 1
             self.executor.start(task)
 
@@ -232,17 +219,18 @@ class Launch:
         if how == "disk full":
             self.pause("a trial was stopped by it")
         self.running.pop(signature, None)
-        self.stale.pop(signature, None)
+        self.jobs.stale.pop(signature, None)
         self.hung.discard(signature)
         self.since.forget(signature)
 
     def take(self, signature: str) -> bool:
         """Count the trial's result where there is a new one."""
         result = self.store.result(signature)
-        if result is None or result.get("attempt", 0) == self.accepted[signature]:
+        if result is None or result.get("attempt", 0) == self.jobs.accepted[signature]:
             return False
         self.counts[result["status"]] += 1
         self.epochs_ended += self.epochs(signature)
+        self.partly.pop(signature, None)
         if result["status"] == "done" and "overhead_s" in result.get("cost", {}):
             self.overheads.append(result["cost"]["overhead_s"])
         self.report.ended(self.sweep.label(self.cells[signature]), result)
@@ -301,7 +289,7 @@ class Launch:
             if holder is not None and (alive or (alive is None and same_s <= lease.STALE_S)):
                 return
             if holder is not None and alive is None:
-                self.stale[signature] = holder
+                self.jobs.stale[signature] = holder
             self.queue.push(signature, first=True)
         self.elsewhere.discard(signature)
         self.since.forget(signature)

@@ -127,7 +127,7 @@ def test_how_far_encoding_is_reaches_the_report_while_a_launch_prepares(finished
             return super().poll(timeout_s) if seen else []
 
     launch = launch_of(sweep, store, Preparing(1, ["cpu"]), Log(seen.append))
-    launch.accepted = dict.fromkeys(sweep.configs, 0)
+    launch.jobs.accepted = dict.fromkeys(sweep.configs, 0)
     launch.log.write_text("encoded 20 of 876 texts\nencoded 40 of 876 texts\n")
     launch.prepare(list(sweep.configs))
     launch.log.unlink()
