@@ -30,7 +30,8 @@ SAME = {
     "block style": SWEEP.replace("{lr: 1e-3, epochs: 3}", "\n    lr: 1e-3\n    epochs: 3").replace(
         "[[all, z]]", "\n  - - all\n    - z"
     ),
-    "flow style": """{set: {model: {guidance: {attention: one_way}}, train.lr: 1e-3, train.epochs: 3}, seeds: 2,
+    "flow style": """{set: {model: {guidance: {attention: one_way}}, train.lr: 1e-3, train.epochs: 3},
+        seeds: 2,
         reference: z, contrasts: [[all, z]],
         variants: {all: {model.guidance.into: all}, z: {model.guidance.into: [z]}}}""",
     "dotted keys": SWEEP.replace("train: {lr: 1e-3, epochs: 3}", "train.epochs: 3\n  train.lr: 1e-3"),
