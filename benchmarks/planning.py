@@ -4,8 +4,8 @@
 
 Two shapes of sweep: `grid` (8 variants x grid points x 10 seeds on one split), `folds` (20 variants x seeds
 x 5 subject folds). Three states of the ledger: no result, all done, half of them failed; results are made up,
-in the size of real ones (5 kB). Wall and processor seconds are the best of the repeats (a busy machine changes
-the wall's alone); data and encoder were hashed before.
+in the size of real ones (5 kB). Wall and processor seconds are the best of the repeats, and a busy machine
+changes the wall's alone; data and encoder were hashed before.
 """
 
 import argparse
