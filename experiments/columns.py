@@ -1,4 +1,4 @@
-"""Text in columns. Rich's table takes three seconds for ten thousand lines, and cuts names to fit a screen."""
+"""Text in columns. Rich's table takes three seconds for ten thousand lines, and cuts names to fit."""
 
 from collections.abc import Collection, Sequence
 
