@@ -31,7 +31,8 @@ SAME = {
         "[[all, z]]", "\n  - - all\n    - z"
     ),
     "flow style": """{set: {model: {guidance: {attention: one_way}}, train.lr: 1e-3, train.epochs: 3},
-        seeds: 2, reference: z, contrasts: [[all, z]],
+        seeds: 2,
+        reference: z, contrasts: [[all, z]],
         variants: {all: {model.guidance.into: all}, z: {model.guidance.into: [z]}}}""",
     "dotted keys": SWEEP.replace("train: {lr: 1e-3, epochs: 3}", "train.epochs: 3\n  train.lr: 1e-3"),
     "variants in another order": SWEEP.replace("  all: {model.guidance.into: all}\n", "")
