@@ -193,7 +193,8 @@ class _Git:
             return {}
         name = self.ask("rev-parse", "--git-path", "index").decode(errors="surrogateescape")
         with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(self.root / name.removesuffix("\n"), file)
+            # With its time, by which git knows entries that changed while it was written.
+            shutil.copy2(self.root / name.removesuffix("\n"), file)
         prefix = self.ask("rev-parse", "--show-prefix").decode(errors="surrogateescape").removesuffix("\n")
         nothing = self.ask("hash-object", "--stdin").decode().strip()
         entries = "".join(f"100644 {nothing}\t{prefix}{name}\0" for name in new)

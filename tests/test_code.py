@@ -122,6 +122,20 @@ def test_commit_and_patch_give_back_what_ran(checkout: Path, tmp_path: Path) -> 
     assert code.identity(checkout) == found
 
 
+def test_a_file_that_changed_in_the_instant_it_was_committed_has_its_change(checkout: Path) -> None:
+    file, now = checkout / "model/a.py", 1_700_000_000
+    git(checkout, "config", "core.checkStat", "minimal")
+    git(checkout, "config", "core.trustctime", "false")
+    file.write_text("one = 2\n")
+    os.utime(file, (now, now))
+    commit(checkout)
+    file.write_text("one = 3\n")  # of the same size
+    (checkout / "model/new.py").write_text("x = 1\n")
+    os.utime(file, (now, now))
+    os.utime(checkout / ".git/index", (now, now))
+    assert b"+one = 3\n" in code.identity(checkout).patch
+
+
 def test_a_detached_head_is_a_commit_like_any_other(checkout: Path) -> None:
     first = git(checkout, "rev-parse", "HEAD")
     (checkout / "model/a.py").write_text("two = 2\n")
