@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from experiments.config import RunConfig
 from experiments.identity import flat
 from experiments.ledger import Store, read_json, write_json
+from experiments.reach import Search
 from experiments.yamlfile import FileError
 
 
@@ -29,7 +30,10 @@ class Row(NamedTuple):
 
 class Sweep(NamedTuple):
     """A planned sweep. `configs` and `digests` are by signature. Of the points (variant x grid point x fold x
-    seed) that the file asks for, `merged` equal another of their variant and `exclude` dropped `excluded`."""
+    seed) that the file asks for, `merged` equal another of their variant and `exclude` dropped `excluded`.
+
+    With `search:`, a study of `searches` chooses the settings of its row and fold. Until it has, its cells
+    are `waiting`: their signatures name no trial. `chosen` says what came out of those that ended."""
 
     name: str
     question: str
@@ -41,6 +45,9 @@ class Sweep(NamedTuple):
     contrasts: list[list[str]]
     merged: int
     excluded: int
+    searches: tuple[Search, ...] = ()
+    waiting: frozenset[str] = frozenset()
+    chosen: tuple[dict[str, Any], ...] = ()
 
     def label(self, cell: Cell) -> str:
         """What a person calls the cell: the row, and seed and fold where there are several."""
@@ -52,7 +59,10 @@ class Sweep(NamedTuple):
         first = next(iter(self.configs.values()))
         by_row = {cell.row: self.configs[cell.signature] for cell in reversed(self.cells)}
         settings = [flat(config.model_dump(mode="json")) for config in by_row.values()]
-        differs = [name for name in settings[0] if any(s[name] != settings[0][name] for s in settings)]
+        searched = {name: found for one in self.searches for name, found in one.spec["space"].items()}
+        names = [name for name in settings[0] if name not in searched]
+        differs = [name for name in names if any(s[name] != settings[0][name] for s in settings)]
+        search = [one.spec | {"space": searched, "chosen": list(self.chosen)} for one in self.searches[:1]]
         return {
             "schema": 1,
             "sweep": self.name,
@@ -68,6 +78,7 @@ class Sweep(NamedTuple):
             "rows": [row._asdict() for row in self.rows],
             "differs": differs,
             "cells": [cell._asdict() for cell in self.cells],
+            **({"search": search[0]} if search else {}),
         }
 
     def save(self, store: Store, file: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -13,6 +14,7 @@ from experiments.config import Representation, RunConfig, TextConfig
 from experiments.identity import FileDigests, canonical, digest, signature
 from experiments.ledger import Store
 from experiments.plan import Cell, Row, Sweep
+from experiments.reach import Reach, Search, reach, shared
 from experiments.settings import (
     DEFAULTS,
     NAMES,
@@ -20,16 +22,18 @@ from experiments.settings import (
     Layer,
     choices,
     exclusions,
-    inside,
     resolve,
     settings,
 )
+from experiments.space import read_word
+from experiments.studies import Studies
 from experiments.yamlfile import Document, FileError, Keys, nearest, read
 
-WORDS = ("base", "set", "variants", "grid", "exclude", "seeds", "folds", "reference", "contrasts", "primary")
+WORDS = (
+    "base", "set", "variants", "grid", "search", "exclude", "seeds", "folds", "reference", "contrasts",
+    "primary",
+)  # fmt: skip
 MAX_CELLS = 10_000
-SHARED = ("name", "split", "folds")  # what decides who is in a fold; at random, the windows do too
-CUT = ("window_s", "overlap_frac")
 
 
 class Point(NamedTuple):
@@ -58,7 +62,8 @@ def load(path: Path, store: Store) -> Sweep:
         store.sweep(path.stem)
     except ValueError as error:
         raise FileError(str(path), None, str(error)) from None
-    return _Planner(document, store).sweep(path.stem)
+    sweep = _Planner(document, store).sweep(path.stem)
+    return Studies(sweep, store).sweep if sweep.searches else sweep
 
 
 class _Planner:
@@ -66,6 +71,8 @@ class _Planner:
 
     def __init__(self, document: Document, store: Store) -> None:
         self.document, self.data = document, document.data
+        self.word = read_word(document)
+        self.reaches: dict[str, Reach] = {}  # of the rows that are searched
         self.files = FileDigests(store.cache)
         self.known: dict[tuple[str, tuple[TextConfig, bool, bool] | None], dict[str, str | None]] = {}
 
@@ -74,7 +81,7 @@ class _Planner:
         base = self.base()
         own = settings(self.document, ("set",), self.data["set"]) if "set" in self.data else {}
         common = resolve([base, own], self.document, (), data.check)
-        points, excluded = self.points(base, own)
+        points, excluded = self.points(base, own, common)
         each = len(seeds) * len(folds)
         self.limit(len(points) * each, "seeds" if len(seeds) > len(folds) else "folds")
         rows = self.rows(base, own, points, common, primary)
@@ -84,6 +91,11 @@ class _Planner:
         reference, contrasts = self.compared([row.name for row, _ in rows])
         digests_of = {row.name: self.digests(config) for row, config in rows}
         ordered = sorted(rows, key=lambda pair: pair[0].name != reference)
+        asked = {
+            (name, fold): Search(name, fold, seeds[0], primary, reach, self.document, self.digests)
+            for (name, reach), fold in itertools.product(self.reaches.items(), folds)
+        }
+        self.limit(len(points) * each + sum(one.spec["trials"] for one in asked.values()), "search")
         cells: list[Cell] = []
         configs: dict[str, RunConfig] = {}
         digests: dict[str, dict[str, str | None]] = {}
@@ -92,8 +104,9 @@ class _Planner:
             if seedless and seed != seeds[0]:
                 continue
             one = config.cell(seed, fold, primary)
-            name_of = signature(one, digests_of[row.name])
-            cells.append(Cell(row.name, row.variant, None if seedless else seed, fold, name_of))
+            cell_seed, search = None if seedless else seed, asked.get((row.name, fold))
+            name_of = search.placeholder(cell_seed) if search else signature(one, digests_of[row.name])
+            cells.append(Cell(row.name, row.variant, cell_seed, fold, name_of))
             configs[name_of], digests[name_of] = one, digests_of[row.name]
         return Sweep(
             name=name,
@@ -106,6 +119,7 @@ class _Planner:
             contrasts=contrasts,
             merged=len(points) * each - len(cells),
             excluded=excluded * each,
+            searches=tuple(asked.values()),
         )
 
     def error(self, word: str, message: str) -> FileError:
@@ -132,7 +146,7 @@ class _Planner:
                 raise document.error((word,), f"`{word}` belongs in the sweep file, not in its base")
         return settings(document, (), document.data)
 
-    def points(self, base: Layer, own: Layer) -> tuple[list[Point], int]:
+    def points(self, base: Layer, own: Layer, common: RunConfig) -> tuple[list[Point], int]:
         """Every variant at every grid point, less the excluded, and how many those were."""
         variants = self.data.get("variants", {"base": {}})
         if not isinstance(variants, dict) or not variants:
@@ -141,6 +155,8 @@ class _Planner:
         total = len(variants) * math.prod(map(len, grid.values()))
         self.limit(total, "grid" if grid else "variants")
         excludes = exclusions(self.document, list(variants))
+        if self.word:
+            self.word.refuse(grid, excludes, shared(common))
         used, out = [False] * len(excludes), []
         for variant, value in variants.items():
             at: Keys = ("variants", variant) if "variants" in self.data else ()
@@ -150,6 +166,8 @@ class _Planner:
             for name, setting in (own | mine).items():
                 if name in grid:
                     raise setting.error(f"'{name}' is set here and varied by the grid: keep one of the two")
+                if self.word and name in self.word.space:
+                    raise setting.error(f"'{name}' is set here and searched: keep one of the two")
             for values in itertools.product(*grid.values()):
                 point = Point(variant, mine, dict(zip(grid, values, strict=True)), at)
                 hits = [entry.hits(variant, base | own | point.layer) for entry in excludes]
@@ -166,24 +184,27 @@ class _Planner:
         self, base: Layer, own: Layer, points: list[Point], common: RunConfig, primary: Representation
     ) -> list[tuple[Row, RunConfig]]:
         """Rows and their configs; equal points of one variant are one row."""
-
-        def check(config: RunConfig) -> None:
-            data.check(config)
-            words.check(config)
-            config.check_primary(primary)
-
+        check = partial(self.check, primary)
+        first = self.word.first() if self.word else {}
+        reaches: dict[tuple[str, str], Reach] = {}
         out: dict[tuple[str, str], tuple[Row, RunConfig]] = {}
         read: set[tuple[str | None, str]] = set()
         for point in points:
-            config = resolve([base, own, point.layer], self.document, point.at, check)
-            for field in (*SHARED, *(CUT if common.data.split == "leaky_random" else ())):
+            layers = [base, own, point.layer]
+            config = resolve([base, own, first, point.layer], self.document, point.at, check)
+            for name in shared(common):
+                field = name.removeprefix("data.")
                 if getattr(config.data, field) != getattr(common.data, field):
-                    where, name = point.layer[f"data.{field}"], f"data.{field}"
+                    where = point.layer[name]
                     raise where.error(f"rows are paired, so {name} is one for all: write a sweep for each")
-            unused = config.unused()
-            read |= {(point.variant, name) for name in point.own if not inside(name, unused)}
-            read |= {(None, name) for name in own if not inside(name, unused)}
-            out.setdefault((point.variant, digest(canonical(config))), (self.row(point), config))
+            found = reach(self.word, layers, config, check)
+            read |= {(point.variant, name) for name in point.own if not found.off(name)}
+            read |= {(None, name) for name in own if not found.off(name)}
+            if self.word and not found.names:
+                config = resolve(layers, self.document, point.at, check)
+            key = point.variant, digest(canonical(config, every=bool(found.names)))
+            out.setdefault(key, (self.row(point), config))
+            reaches.setdefault(key, found)
         trains = any(config.baseline == "none" for _, config in out.values())
         for variant, layer in [(None, own if trains else {}), *((p.variant, p.own) for p in points)]:
             for name, setting in layer.items():
@@ -193,10 +214,20 @@ class _Planner:
         asked, left = Counter(point.variant for point in points), Counter(variant for variant, _ in out)
         alone = {v for v in asked if "variants" in self.data and asked[v] > left[v] == 1}
         owns = {point.variant: point.own for point in points}
-        return [
+        named = [
             (self.row(Point(row.variant, owns[row.variant], {}, ())) if row.variant in alone else row, config)
             for row, config in out.values()
         ]
+        pairs = zip(named, reaches.values(), strict=True)
+        self.reaches = {row.name: found for (row, _), found in pairs if found.names}
+        if self.word:
+            self.word.check(self.reaches)
+        return named
+
+    def check(self, primary: Representation, config: RunConfig) -> None:
+        data.check(config)
+        words.check(config)
+        config.check_primary(primary)
 
     def row(self, point: Point) -> Row:
         factors = {name: setting.written for name, setting in point.layer.items()}
