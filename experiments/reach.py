@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 
 from experiments.config import Representation, RunConfig
 from experiments.identity import canonical, digest
-from experiments.settings import Layer, built, inside, setting
+from experiments.settings import Layer, built, inside, resolve, setting
 from experiments.space import Word
-from experiments.yamlfile import Document
+from experiments.yamlfile import Document, Keys
 
 SHARED = ("data.name", "data.split", "data.folds")  # what decides who is in a fold
 CUT = ("data.window_s", "data.overlap_frac")  # at random, the windows do too
-MIXED = 256  # mixtures of values that are looked at, to see which settings a row reads
+MIXED = 64  # mixtures of values that are looked at, to see which settings a row reads
 Digests = dict[str, str | None]
+Check = Callable[[RunConfig], None]  # may raise ValueError
 
 
 def shared(common: RunConfig) -> tuple[str, ...]:
@@ -24,38 +25,46 @@ def shared(common: RunConfig) -> tuple[str, ...]:
 
 
 class Reach(NamedTuple):
-    """What a row can come to. names: the searched settings that it reads; layers: its settings, with those at
-    their first value; idle: what each mixture of values switches off."""
+    """What a row can come to. config: the row with its searched settings, `names`, at values that go
+    together, `start`; layers: its settings without them; mixed: mixtures of values; idle: what each that goes
+    together switches off."""
 
+    config: RunConfig
     names: list[str]
+    start: Layer
     layers: list[Layer]
-    spec: dict[str, Any]
+    mixed: list[Layer]
     idle: list[set[str]]
-    check: Callable[[RunConfig], None]
+    check: Check
 
     def off(self, name: str) -> bool:
         """Whether no mixture reads the setting."""
         return all(inside(name, unused) for unused in self.idle)
 
+    def problem(self, value: Layer) -> str | None:
+        """What speaks against the value whatever the other settings; None where it goes with some."""
+        problems = [
+            found
+            for others in (self.start, *self.mixed)
+            if isinstance(found := built([*self.layers, others, value], self.check), str)
+        ]
+        return problems[0] if len(problems) > len(self.mixed) else None
 
-def reach(
-    word: Word | None, layers: list[Layer], config: RunConfig, check: Callable[[RunConfig], None]
-) -> Reach:
-    """Of a row with these settings, the last in rank its own; config: the row as it is without a search."""
+
+def reach(word: Word | None, layers: list[Layer], document: Document, at: Keys, check: Check) -> Reach:
+    """Of a row with these settings, which stands at `at`; raises FileError where nothing goes together."""
     if word is None:
-        return Reach([], layers, {}, [config.unused()], check)
-    values = [
-        [(name, value) for value in found.values[:: max(1, len(found.values) - 1)]]
-        if isinstance(found.written, dict)
-        else [(name, value) for value in found.values]
-        for name, found in word.space.items()
-    ]
+        config = resolve(layers, document, at, check)
+        return Reach(config, [], {}, layers, [], [config.unused()], check)
+    values = [[(name, value) for value in found.ends] for name, found in word.space.items()]
     mixed = [dict(pairs) for pairs in itertools.islice(itertools.product(*values), MIXED)]
-    found = [built([*layers, mixture], lambda _: None) for mixture in mixed]
-    idle = [config.unused(), *(one.unused() for one in found if not isinstance(one, str))]
+    fits = [(m, c) for m in mixed if not isinstance(c := built([*layers, m], check), str)]
+    start, config = fits[0] if fits else (mixed[0], resolve([*layers, mixed[0]], document, at, check))
+    idle = [config.unused() for _, config in fits]
     names = [name for name in word.space if not all(inside(name, unused) for unused in idle)]
-    spec = word.spec(names)
-    return Reach(names, [*layers[:-1], word.first(names), layers[-1]], spec, idle, check)
+    if not names:
+        config = resolve(layers, document, at, check)
+    return Reach(config, names, {name: start[name] for name in names}, layers, mixed, idle, check)
 
 
 @dataclass(frozen=True)
@@ -66,14 +75,15 @@ class Search:
     fold: int
     seed: int
     primary: Representation
+    word: Word
     reach: Reach
     document: Document
     digests: Callable[[RunConfig], Digests]
 
-    @property
+    @cached_property
     def spec(self) -> dict[str, Any]:
         """`Word.spec` of the settings that the row reads."""
-        return self.reach.spec
+        return self.word.spec(self.reach.names)
 
     @cached_property
     def stem(self) -> str:
@@ -88,9 +98,8 @@ class Search:
 
     @property
     def first(self) -> dict[str, Any]:
-        """Every setting at its first value."""
-        space = self.spec["space"].items()
-        return {name: found[0] if isinstance(found, list) else found["low"] for name, found in space}
+        """Values that go together."""
+        return {name: value.written for name, value in self.reach.start.items()}
 
     def placeholder(self, seed: int | None) -> str:
         """What names the row's cell until the study has chosen; no trial has that signature."""

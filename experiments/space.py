@@ -6,7 +6,7 @@ from decimal import Decimal
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments.settings import NAMES, Exclusion, Layer, Setting, built, leaves, setting
+from experiments.settings import NAMES, Exclusion, Setting, leaves, setting
 from experiments.yamlfile import Document, Keys, nearest
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ class Dimension(NamedTuple):
     written: Any
     values: list[Setting]
 
+    @property
+    def ends(self) -> list[Setting]:
+        """All values of a list, the ends of a range."""
+        return self.values if isinstance(self.written, list) else [self.values[0], self.values[-1]]
+
 
 class Word(NamedTuple):
     """`search:`, read. `at` is where the file has it."""
@@ -44,10 +49,6 @@ class Word(NamedTuple):
     parallel: int
     seed: int
     space: dict[str, Dimension]
-
-    def first(self, names: list[str] | None = None) -> Layer:
-        """Every setting (or those) at its first value."""
-        return {name: self.space[name].values[0] for name in (self.space if names is None else names)}
 
     def refuse(
         self, grid: dict[str, list[Setting]], excludes: list[Exclusion], shared: tuple[str, ...]
@@ -64,12 +65,11 @@ class Word(NamedTuple):
                     raise entry.layer[name].error(f"'{name}' is searched, and a row has no one value of it")
 
     def check(self, reaches: "dict[str, Reach]") -> None:
-        """Raise FileError where a value alone makes a row's settings not go together, or no row reads one."""
+        """Raise FileError where a value goes with none of the others in a row, or no row reads a setting."""
         for row, found in reaches.items():
             for name in found.names:
                 for value in self.space[name].values:
-                    problem = built([*found.layers, {name: value}], found.check)
-                    if isinstance(problem, str):
+                    if problem := found.problem({name: value}):
                         raise value.error(f"{name} {json.dumps(value.written)} in row '{row}': {problem}")
         for name, dimension in self.space.items():
             if not any(name in found.names for found in reaches.values()):
@@ -128,9 +128,11 @@ def _chosen(document: Document, kind: str, value: Any, known: tuple[str, ...]) -
     """A name, or `{name: ..., its settings}`."""
     at: Keys = ("search", kind)
     options = value if isinstance(value, dict) else {"name": value}
-    name = "none" if "name" in options and options["name"] is None else options.get("name")
+    if "name" not in options:
+        raise document.error(at, f"{kind} needs its name: {{name: {known[1]}, ...}}")
+    name = "none" if options["name"] is None else options["name"]
     if name not in known:
-        at = (*at, "name") if isinstance(value, dict) and "name" in value else at
+        at = (*at, "name") if isinstance(value, dict) else at
         raise document.error(at, f"{name!r} is no {kind}: {nearest(str(name), known)}")
     if (package := NEEDS.get(name)) and find_spec(package) is None:
         raise document.error(at, f"{kind} {name} needs the package {package}: pip install {package}")
@@ -171,11 +173,11 @@ def _values(document: Document, at: Keys, name: str, found: list[Any]) -> Dimens
     for i, one in enumerate(values):
         if any(one.value == other.value for other in values[:i]):
             raise one.error(f"'{name}' has {json.dumps(one.written)} twice")
-    values.sort(key=lambda one: _rank(one.written))
+    values.sort(key=lambda one: rank(one.written))
     return Dimension([one.written for one in values], values)
 
 
-def _rank(written: Any) -> tuple[bool, float, str]:
+def rank(written: Any) -> tuple[bool, float, str]:
     """Numbers first, by size: the order in the file means nothing."""
     number = isinstance(written, int | float) and not isinstance(written, bool)
     return not number, written if number else 0, json.dumps(written, sort_keys=True)

@@ -174,19 +174,11 @@ class Study:
             state = (str(path), found.st_size, found.st_mtime_ns)
             if self.read.get(entry.number) == state:
                 return []
-            lines = path.read_text().splitlines()
         except OSError:
             return []
         self.read[entry.number] = state
-        out, last = [], entry.intermediate[-1][0] if entry.intermediate else -1
-        for line in lines:
-            try:
-                values = json.loads(line)
-            except json.JSONDecodeError:
-                break
-            if values["epoch"] > last and OBJECTIVE in values:
-                out.append((last := values["epoch"], values[OBJECTIVE]))
-        return out
+        last = entry.intermediate[-1][0] if entry.intermediate else -1
+        return [(epoch, value) for epoch, value in epochs(path) if epoch > last]
 
     def _prunes(self, entry: Entry, epoch: int, value: float) -> bool:
         if self.spec["pruner"]["name"] == "none":
@@ -231,6 +223,23 @@ class Study:
         _end(again, result)
         fields = ("state", "value", "series_mse", "error")
         return all(getattr(again, name) == getattr(entry, name) for name in fields)
+
+
+def epochs(path: Path) -> list[tuple[int, float]]:
+    """The objective by epoch, from a metrics file; a torn last line is none."""
+    out: list[tuple[int, float]] = []
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return out
+    for line in lines:
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if OBJECTIVE in values:
+            out.append((values["epoch"], values[OBJECTIVE]))
+    return out
 
 
 def _end(entry: Entry, result: dict[str, Any]) -> None:

@@ -167,7 +167,7 @@ def distributions(space: dict[str, Any]) -> dict[str, BaseDistribution]:
     out: dict[str, BaseDistribution] = {}
     for name, written in space.items():
         if isinstance(written, list):
-            out[name] = CategoricalDistribution([_scalar(value) for value in written])
+            out[name] = CategoricalDistribution([scalar(value) for value in written])
         elif isinstance(written["low"], int):
             out[name] = IntDistribution(**written)
         else:
@@ -175,17 +175,18 @@ def distributions(space: dict[str, Any]) -> dict[str, BaseDistribution]:
     return out
 
 
-def _scalar(value: Any) -> Any:
+def scalar(value: Any) -> Any:
+    """As Optuna takes it: what is no number or text goes by its JSON."""
     return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
 
 
-def frozen(space: dict[str, Any], past: Past, user: dict[str, Any] | None = None) -> FrozenTrial:
+def frozen(kinds: dict[str, BaseDistribution], past: Past, user: dict[str, Any] | None = None) -> FrozenTrial:
     """The trial as Optuna holds it."""
     return create_trial(
         state=STATES[past.state],
         value=past.value,
-        params={name: _scalar(value) for name, value in past.params.items()},
-        distributions=distributions(space),
+        params={name: scalar(value) for name, value in past.params.items()},
+        distributions=kinds,
         intermediate_values=dict(past.intermediate),
         system_attrs=past.attributes,
         user_attrs=user,
@@ -201,8 +202,9 @@ def _study(spec: Spec, stem: str, past: Iterable[Past], sampler: Any) -> optuna.
         sampler=sampler,
         pruner=_made(PRUNERS[chosen.name], chosen),
     )
+    kinds = distributions(spec["space"])
     for trial in past:
-        study.add_trial(frozen(spec["space"], trial))
+        study.add_trial(frozen(kinds, trial))
     study.pruner.prune(study, create_trial(value=0.0))  # Hyperband makes its brackets when first asked
     return study
 
@@ -224,7 +226,7 @@ def _written(written: Any, value: Any) -> Any:
     """As the sweep file would say it."""
     if not isinstance(written, list):
         return int(value) if isinstance(written["low"], int) else float(value)
-    return next(one for one in written if type(_scalar(one)) is type(value) and _scalar(one) == value)
+    return next(one for one in written if type(scalar(one)) is type(value) and scalar(one) == value)
 
 
 class Judge:

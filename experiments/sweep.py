@@ -92,8 +92,9 @@ class _Planner:
         digests_of = {row.name: self.digests(config) for row, config in rows}
         ordered = sorted(rows, key=lambda pair: pair[0].name != reference)
         asked = {
-            (name, fold): Search(name, fold, seeds[0], primary, reach, self.document, self.digests)
-            for (name, reach), fold in itertools.product(self.reaches.items(), folds)
+            (name, fold): Search(name, fold, seeds[0], primary, self.word, at, self.document, self.digests)
+            for (name, at), fold in itertools.product(self.reaches.items(), folds)
+            if self.word
         }
         self.limit(len(points) * each + sum(one.spec["trials"] for one in asked.values()), "search")
         cells: list[Cell] = []
@@ -185,23 +186,19 @@ class _Planner:
     ) -> list[tuple[Row, RunConfig]]:
         """Rows and their configs; equal points of one variant are one row."""
         check = partial(self.check, primary)
-        first = self.word.first() if self.word else {}
         reaches: dict[tuple[str, str], Reach] = {}
         out: dict[tuple[str, str], tuple[Row, RunConfig]] = {}
         read: set[tuple[str | None, str]] = set()
         for point in points:
-            layers = [base, own, point.layer]
-            config = resolve([base, own, first, point.layer], self.document, point.at, check)
+            found = reach(self.word, [base, own, point.layer], self.document, point.at, check)
+            config = found.config
             for name in shared(common):
                 field = name.removeprefix("data.")
                 if getattr(config.data, field) != getattr(common.data, field):
                     where = point.layer[name]
                     raise where.error(f"rows are paired, so {name} is one for all: write a sweep for each")
-            found = reach(self.word, layers, config, check)
             read |= {(point.variant, name) for name in point.own if not found.off(name)}
             read |= {(None, name) for name in own if not found.off(name)}
-            if self.word and not found.names:
-                config = resolve(layers, self.document, point.at, check)
             key = point.variant, digest(canonical(config, every=bool(found.names)))
             out.setdefault(key, (self.row(point), config))
             reaches.setdefault(key, found)
