@@ -23,16 +23,17 @@ class Importances:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._known: dict[str, dict[str, Any]] = {}
+        self._known: dict[tuple[str, str], dict[str, Any]] = {}
 
     def sync(self, sweep: Sweep) -> None:
         """Write the file where studies ended since. Raises OSError."""
-        for search in sweep.searches:
-            if search.key not in self._known:
+        names = {(search.row, search.key): search for search in sweep.searches}
+        for name, search in names.items():
+            if name not in self._known:
                 entries = record(search, sweep.name, self.store)
                 if len(entries) == search.spec["trials"] and all(e.state != "running" for e in entries):
-                    self._known[search.key] = _of(search, entries)
-        studies = [self._known[s.key] for s in sweep.searches if s.key in self._known]
+                    self._known[name] = _of(search, entries)
+        studies = [self._known[name] for name in names if name in self._known]
         path = self.store.sweep(sweep.name) / "importances.json"
         value = {"schema": 1, "studies": studies, "rows": _rows(studies)}
         if studies and read_json(path) != value:

@@ -5,6 +5,7 @@ again, broken, it is put aside and made again, locked or full, a later sync catc
 """
 
 import os
+import shutil
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -94,6 +95,8 @@ class Record:
             return
         self._forget()
         if not self.path.exists():
+            for left in self.path.parent.glob(".optuna-*"):  # of one that was killed there
+                shutil.rmtree(left, ignore_errors=True)
             with TemporaryDirectory(prefix=".optuna-", dir=self.path.parent) as fresh:
                 made = optuna.storages.RDBStorage(f"sqlite:///{fresh}/optuna.db")
                 made.engine.dispose()

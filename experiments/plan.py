@@ -62,7 +62,8 @@ class Sweep(NamedTuple):
         searched = {name: found for one in self.searches for name, found in one.spec["space"].items()}
         names = [name for name in settings[0] if name not in searched]
         differs = [name for name in names if any(s[name] != settings[0][name] for s in settings)]
-        search = [one.spec | {"space": searched, "chosen": list(self.chosen)} for one in self.searches[:1]]
+        studies = [{"row": one.row, "fold": one.fold, "study": one.key} for one in self.searches]
+        about = {"space": searched, "studies": studies, "chosen": list(self.chosen)}
         return {
             "schema": 1,
             "sweep": self.name,
@@ -78,7 +79,7 @@ class Sweep(NamedTuple):
             "rows": [row._asdict() for row in self.rows],
             "differs": differs,
             "cells": [cell._asdict() for cell in self.cells],
-            **({"search": search[0]} if search else {}),
+            **({"search": self.searches[0].spec | about} if self.searches else {}),
         }
 
     def save(self, store: Store, file: Path) -> None:

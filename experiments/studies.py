@@ -17,7 +17,8 @@ class Asked(NamedTuple):
     signature: str
     config: RunConfig
     digests: dict[str, str | None]
-    study: str
+    row: str
+    fold: int
     number: int
     label: str
 
@@ -78,7 +79,7 @@ class Studies:
         for number, _, key, entry in sorted(wanted, key=lambda one: one[:2]):
             name = str(entry.signature)
             label = f"{self._label(*key)} search {number + 1}/{self.studies[key].spec['trials']}"
-            asked = Asked(name, *self.studies[key].configs[name], self.studies[key].key, number, label)
+            asked = Asked(name, *self.studies[key].configs[name], *key, number, label)
             found.setdefault(name, asked)
         return list(found.values())
 

@@ -121,8 +121,7 @@ class Study:
         for entry in entries:
             if entry["state"] == "running":
                 entry["intermediate"] = []  # what was read of it hangs on when
-        about = {"schema": 1, "row": self.search.row, "fold": self.search.fold, "stem": self.stem}
-        return about | {"search": self.spec, "trials": entries}
+        return {"schema": 1, "stem": self.stem, "search": self.spec, "trials": entries}
 
     def _ask(self) -> bool:
         """Whether one more trial was asked."""
@@ -153,6 +152,10 @@ class Study:
         """Whether the running entry ended."""
         name = str(entry.signature)
         result, trial = self.results(name), self.store.trial(name)
+        if result:  # what was accepted counts, not what an attempt before it said
+            entry.intermediate, entry.pruner = [], {}
+            self.judges.pop(entry.number, None)
+            self.read.pop(entry.number, None)
         for epoch, value in self._news(entry, (trial if result else live(trial)) / "metrics.jsonl"):
             entry.intermediate.append((epoch, value))
             if self._prunes(entry, epoch, value):

@@ -1,4 +1,4 @@
-"""Optuna's database as a view of the ledger: any stop, loss or lock leaves it behind, never wrong for long."""
+"""Optuna's database as a view of the ledger: a stop, loss or lock leaves it behind, and a sync catches up."""
 
 import json
 import multiprocessing
@@ -42,7 +42,7 @@ def search(tmp_path: Path) -> Path:
 
 
 def cells(sweep: Sweep) -> list[Asked]:
-    return [Asked(name, c, sweep.digests[name], "", 0, "") for name, c in sweep.configs.items()]
+    return [Asked(name, c, sweep.digests[name], "", 0, 0, "") for name, c in sweep.configs.items()]
 
 
 def view(store: Store) -> dict[str, list[FrozenTrial]]:

@@ -230,6 +230,7 @@ def test_the_plan_says_what_is_searched_and_rows_do_not_differ_in_it(plan: Any, 
         "parallel": 1,
         "seed": 0,
         "space": {"train.lr": {"low": 1e-4, "high": 1e-2, "log": True}},
+        "studies": [{"row": one.row, "fold": 0, "study": one.key} for one in sweep.searches],
         "chosen": [],
     }
     assert saved["differs"] == ["losses.ce_series"]

@@ -84,11 +84,12 @@ def test_records_that_are_lost_or_broken_are_rebuilt_from_the_ledger_without_a_t
 
 
 def test_every_row_and_fold_gets_the_same_number_of_trials(
-    file: Path, tmp_path: Path, undisturbed: tuple[dict[str, bytes], Sweep]
+    undisturbed: tuple[dict[str, bytes], Sweep],
 ) -> None:
-    studies = {key: json.loads(record) for key, record in undisturbed[0].items()}
-    assert sorted(study["row"] for study in studies.values()) == ["plain", "text"]
-    assert {len(study["trials"]) for study in studies.values()} == {8}
+    records, sweep = undisturbed
+    searched = {(search.row, search.fold): f"{search.key}.json" for search in sweep.searches}
+    assert {row for row, _ in searched} == {"plain", "text"} and len(records) == len(searched)
+    assert [len(json.loads(records[name])["trials"]) for name in searched.values()] == [8, 8]
 
 
 def test_two_launches_are_asked_for_the_same_trials(file: Path, tmp_path: Path) -> None:
@@ -147,18 +148,19 @@ def test_the_best_on_validation_is_chosen_and_runs_on_every_seed(
 ) -> None:
     records, sweep = undisturbed
     assert not sweep.waiting
-    for record in map(json.loads, records.values()):
+    for search in sweep.searches:
+        record = json.loads(records[f"{search.key}.json"])
         best = max(
             (trial for trial in record["trials"] if trial["state"] == "complete"),
             key=lambda trial: trial["value"],
         )
-        cells = [cell for cell in sweep.cells if cell.row == record["row"]]
+        cells = [cell for cell in sweep.cells if cell.row == search.row]
         configs = [sweep.configs[cell.signature] for cell in cells]
         assert [config.seed for config in configs] == [0, 1]
         for config in configs:
             assert config.train.lr == best["params"]["train.lr"]
             assert config.model.codes == best["params"]["model.codes"]
-        (outcome,) = [found for found in sweep.plan()["search"]["chosen"] if found["row"] == record["row"]]
+        (outcome,) = [found for found in sweep.plan()["search"]["chosen"] if found["row"] == search.row]
         assert (outcome["values"], outcome["val/macro_f1"]) == (best["params"], best["value"])
     assert not {"train.lr", "model.codes", "model.heads"} & set(sweep.plan()["differs"])
 
@@ -340,3 +342,44 @@ def test_a_record_that_can_not_be_written_stops_nothing(file: Path, tmp_path: Pa
 def test_the_rate_that_makes_a_trial_diverge_is_in_the_space(file: Path, tmp_path: Path) -> None:
     (search, *_) = load(file, Store(tmp_path / "runs")).searches
     assert diverges(search.trial({"train.lr": 0.1, "model.codes": 16, "model.heads": 2}))
+
+
+def test_equal_rows_of_two_variants_share_their_study_and_its_trials(file: Path, tmp_path: Path) -> None:
+    put(file, SEARCHED.replace("  statistics:", "  again: {losses: {ce_series: 0.1}}\n  statistics:"))
+    store = Store(tmp_path / "runs")
+    sweep = play(file, store, 2, 0).sweep
+    assert (len(records(store)), len(sweep.searches)) == (2, 3)
+    names = {row: [cell.signature for cell in sweep.cells if cell.row == row] for row in ("plain", "again")}
+    assert names["plain"] == names["again"]
+
+
+def test_a_row_without_a_seed_is_searched_and_runs_once(file: Path, tmp_path: Path) -> None:
+    """Channel statistics, over the length that series are brought to."""
+    put(
+        file,
+        """# How long?
+seeds: 2
+search: {trials: 3, space: {data.length: [50, 60, 70]}}
+variants: {statistics: {baseline: statistics}}
+""",
+    )
+    store = Store(tmp_path / "runs")
+    studies = play(file, store, 1, 0)
+    (cell,) = studies.sweep.cells
+    (best,) = [study.chosen for study in studies.studies.values()]
+    assert best is not None and cell.seed is None
+    assert studies.sweep.configs[cell.signature].data.length == best.params["data.length"]
+
+
+def test_what_was_accepted_counts_and_not_what_an_attempt_before_it_said(file: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    studies = Studies(load(file, store), store)
+    asked = next(one for one in studies.ready() if not diverges(one.config))
+    lease = claim(store.trial(asked.signature))
+    (lease.folder / "metrics.jsonl").write_text(json.dumps({"epoch": 0, "val/macro_f1": 0.01}) + "\n")
+    assert not studies.look(asked.signature)
+    finish(store, asked, lease=lease)
+    studies.ended(asked.signature, None)
+    trials = [trial for record in records(store).values() for trial in json.loads(record)["trials"]]
+    (found,) = [trial for trial in trials if trial["signature"] == asked.signature]
+    assert found["intermediate"][0] == [0, score(asked.config, 0)]
