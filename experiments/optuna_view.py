@@ -31,6 +31,9 @@ CATCH_UP = "Nothing is lost: the next run brings Optuna's database up to date"
 WAIT_S = 5.0  # for a database that another program holds
 
 
+Grid = tuple[str, dict[str, dict[str, Any]], dict[str, BaseDistribution]]
+
+
 class RecordError(Exception):
     """The database could not be brought up to date; its text is one line."""
 
@@ -55,6 +58,8 @@ class Record:
         self._storage: Any = None
         self._inode = 0
         self._studies: dict[str, optuna.Study] = {}
+        self._cells_of: Sweep | None = None
+        self._grid: Grid = ("", {}, {})
         self._shown: dict[tuple[str, str], Any] = {}  # what has ended and is in the database
 
     def sync(self) -> None:
@@ -115,25 +120,11 @@ class Record:
 
     def _cells(self) -> None:
         """The sweep's cells: what its rows differ in, and what came out."""
-        params = _params(self.sweep)
-        searched = {(search.row, search.fold): search for search in self.sweep.searches}
-        ids = set()
-        for cell in self.sweep.cells:
-            search = searched.get((cell.row, cell.fold))
-            ids.add(search.placeholder(cell.seed) if search else cell.signature)
-        choices: dict[str, list[Any]] = {}
-        for found in params.values():
-            for name, value in found.items():
-                if value not in choices.setdefault(name, []):
-                    choices[name].append(value)
-        space = {name: sorted(values, key=rank) for name, values in sorted(choices.items())}
-        name = f"{self.sweep.name}-{digest([space, sorted(ids)])[:8]}"
-        wanted = [
-            one
-            for signature in params
-            if signature not in self.sweep.waiting and (one := self._cell(name, signature, params[signature]))
-        ]
-        kinds: dict[str, BaseDistribution] = {k: CategoricalDistribution(v) for k, v in space.items()}
+        if self._cells_of is not self.sweep:  # a thousand configs take half a second
+            self._cells_of, self._grid = self.sweep, _grid(self.sweep)
+        name, params, kinds = self._grid
+        names = [signature for signature in params if signature not in self.sweep.waiting]
+        wanted = [one for one in (self._cell(name, s, params[s]) for s in names) if one]
         self._show(name, "signature", kinds, wanted)
 
     def _cell(self, study: str, signature: str, params: dict[str, Any]) -> Wanted | None:
@@ -243,6 +234,24 @@ def _put_aside(path: Path) -> None:
     os.replace(path, path.with_name("optuna.broken.db"))
     for end in ("-journal", "-wal", "-shm"):
         path.with_name(path.name + end).unlink(missing_ok=True)
+
+
+def _grid(sweep: Sweep) -> Grid:
+    """What a study of the sweep's cells is: its name, which knows the space and the cells and no order, the
+    parameters by signature, and their distributions."""
+    params, ids = _params(sweep), set()
+    searched = {(search.row, search.fold): search for search in sweep.searches}
+    for cell in sweep.cells:
+        search = searched.get((cell.row, cell.fold))
+        ids.add(search.placeholder(cell.seed) if search else cell.signature)
+    choices: dict[str, list[Any]] = {}
+    for found in params.values():
+        for name, value in found.items():
+            if value not in choices.setdefault(name, []):
+                choices[name].append(value)
+    space = {name: sorted(values, key=rank) for name, values in sorted(choices.items())}
+    kinds: dict[str, BaseDistribution] = {k: CategoricalDistribution(v) for k, v in space.items()}
+    return f"{sweep.name}-{digest([space, sorted(ids)])[:8]}", params, kinds
 
 
 def _params(sweep: Sweep) -> dict[str, dict[str, Any]]:
