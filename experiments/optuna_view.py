@@ -7,6 +7,7 @@ again, broken, it is put aside and made again, locked or full, a later sync catc
 import os
 import shutil
 import sqlite3
+import threading
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments import lease
-from experiments.background import Background
 from experiments.identity import digest, flat
 from experiments.importances import Importances, record
 from experiments.ledger import Store, locked
@@ -28,6 +28,7 @@ from experiments.study import OBJECTIVE, Entry, epochs
 from experiments.suggest import Past, distributions, frozen, scalar
 
 CATCH_UP = "Nothing is lost: the next run brings Optuna's database up to date"
+IDLE_S = 10.0
 WAIT_S = 5.0  # for a database that another program holds
 
 
@@ -214,11 +215,36 @@ class Record:
         return [trial for trial in running if trial is not same[0]]
 
 
-class BackgroundRecord(Background):
-    """Optuna's view, brought up to date in a thread."""
+class BackgroundRecord:
+    """Syncs in a daemon thread whenever told to, and now and then for the curves of what runs."""
 
     def __init__(self, record: Record) -> None:
-        super().__init__(record, RecordError, f"Optuna's database is not up to date yet. {CATCH_UP}")
+        self.record, self._wake, self._closing = record, threading.Event(), False
+        self._problem: str | None = None
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._thread.start()
+
+    def nudge(self) -> None:
+        self._wake.set()
+
+    def close(self, timeout_s: float) -> str | None:
+        """One last sync; the message where the database is left behind the ledger, else None."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(timeout_s)
+        late = f"Optuna's database is not up to date yet. {CATCH_UP}"
+        return late if self._thread.is_alive() else self._problem
+
+    def _loop(self) -> None:
+        last = False
+        while not last:
+            self._wake.wait(IDLE_S)
+            self._wake.clear()
+            last, self._problem = self._closing, None
+            try:
+                self.record.sync()
+            except RecordError as error:
+                self._problem = str(error)
 
 
 def _broken(error: BaseException | None) -> bool:
