@@ -11,6 +11,7 @@ from experiments.cli_data import data
 from experiments.cli_doctor import doctor
 from experiments.cli_run import run
 from experiments.cli_sweep import DEFAULT_STORE, StoreOption, SweepFile, load, print_table
+from experiments.cli_sync import sync
 from experiments.cli_text import text
 from experiments.fail import fail
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(data)
 app.command()(doctor)
+app.command()(sync)
 app.add_typer(text, name="text")
 
 

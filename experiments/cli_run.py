@@ -90,6 +90,7 @@ def _run(
 ) -> None:
     from experiments import track
     from experiments.background import BackgroundMirror
+    from experiments.code import identity
     from experiments.todo import read_data
 
     planned = sweep.plan()
@@ -108,11 +109,11 @@ def _run(
     except (ValueError, OSError) as error:
         fail(str(error))
     mirror = BackgroundMirror(track.Mirror(ledger.root, planned))
-    screen = Screen(sweep, ledger, len(todo[: limits.trials]))
+    screen = Screen(sweep, ledger, len(todo[: limits.trials]), lambda: mirror.behind)
     try:
         if todo:
             made = EXECUTORS[executor](workers, devices)
-            launch = Launch(sweep, ledger, made, screen, mirror.nudge, code_version(), limits)
+            launch = Launch(sweep, ledger, made, screen, mirror.nudge, identity(), limits)
             _listen(launch, executor)
             screen.note(_said(launch.run(todo)))
     except (KeyboardInterrupt, SystemExit):
@@ -156,14 +157,3 @@ def _said(summary: "Summary") -> str:
     if summary.stopped is not None:
         line += f"; stopped: {summary.stopped}. The same command goes on"
     return line
-
-
-def code_version() -> str:
-    """Hash of the sources that make a trial's numbers: `model/` and `experiments/`."""
-    import hashlib
-
-    total = hashlib.sha256()
-    root = Path(__file__).parent.parent
-    for path in sorted([*root.glob("model/**/*.py"), *root.glob("experiments/**/*.py")]):
-        total.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return total.hexdigest()[:12]

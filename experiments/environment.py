@@ -32,6 +32,9 @@ def _version(package: str) -> str | None:
         return None
 
 
+VERSIONS = {name: _version(name) for name in PINNED}  # read once for all trials that are forked from here
+
+
 def environment(job: Job) -> dict[str, Any]:
     """What bit-equality is promised for: versions, machine type, threads, device, code."""
     device, number = job.device, torch.device(job.device).index
@@ -40,9 +43,10 @@ def environment(job: Job) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        **{name: _version(name) for name in PINNED},
+        **VERSIONS,
         "platform": f"{sys.platform}-{platform.machine()}",
         "cpu": _cpu(),
         "device": device,
         "code": job.code,
+        **(job.origin or {}),
     }

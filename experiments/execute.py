@@ -21,7 +21,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-PRELOAD = ["__main__", "experiments.trial"]
+# Python 3.11's fork server does not import `__main__`, whatever it is told; for `shapelex` that is the cli.
+PRELOAD = ["__main__", "experiments.cli", "experiments.trial"]
 LOST = 255  # the exit code of a process whose fork server died, and with it the news of its end
 ENDS = ("held", "lost", "pre-empted", "pruned", "out of memory", "disk full")  # of trial.run, as exit codes
 FIRST_END = 80
@@ -30,7 +31,8 @@ PR_SET_PDEATHSIG = 1
 
 class Job(NamedTuple):
     """What an executor hands to a trial: plain values that pickle. accepted: the attempt whose result is to
-    be replaced, 0 where there is none; stale: see `lease.claim`; recompute: activations, to save memory."""
+    be replaced, 0 where there is none; stale: see `lease.claim`; recompute: activations, to save memory;
+    origin: of the code, beside its hash; patch: see `code.lay`."""
 
     signature: str
     config: dict[str, Any]
@@ -42,6 +44,8 @@ class Job(NamedTuple):
     accepted: int = 0
     stale: Any = None
     recompute: bool = False
+    origin: dict[str, Any] | None = None
+    patch: Path | None = None
 
 
 class Task(NamedTuple):

@@ -7,17 +7,19 @@ import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from experiments import failure, lease
+from experiments.code import Code, keep
 from experiments.encoder import encoded
 from experiments.execute import Executor, Job, Task
 from experiments.failure import RETRIES, Again, unwritable
 from experiments.ledger import Store, locked
 from experiments.plan import Sweep
+from experiments.progress import Since, epochs_done, shown
 from experiments.queue import Queue
 from experiments.stage import stage
-from experiments.watch import Watch, epochs_done, shown
 
 POLL_S = 0.2
 SHOW_S = 0.5
@@ -65,16 +67,17 @@ class Launch:
         executor: Executor,
         report: Report,
         nudge: Callable[[], None],
-        code: str,
+        code: Code,
         limits: Limits,
     ) -> None:
         self.sweep, self.store, self.executor = sweep, store, executor
         self.report, self.nudge, self.code, self.limits = report, nudge, code, limits
         self.cells = {cell.signature: cell for cell in reversed(sweep.cells)}
+        self.patch: Path | None = None
         self.stages: dict[str, str | None] = {}
         self.queue = Queue(self.stage_of)
         self.running: dict[str, Task] = {}
-        self.hung, self.elsewhere, self.watch = set[str](), set[str](), Watch()
+        self.hung, self.elsewhere, self.since = set[str](), set[str](), Since()
         self.stale: dict[str, lease.Holder] = {}
         self.accepted: dict[str, int] = {}  # the attempt whose result was there before this launch
         self.ends: deque[tuple[str, str | None]] = deque()  # that wait for a disk with room
@@ -99,6 +102,7 @@ class Launch:
         self.accepted = {s: lease.accepted(self.store.trial(s)) for s in todo}
         total = sum(self.epochs(s) for s in todo[: self.limits.trials])
         try:
+            self.patch = keep(self.store.root, self.code)
             self.prepare(todo)
             for signature in todo:
                 self.again(signature)
@@ -171,11 +175,13 @@ class Launch:
             self.sweep.digests[signature],
             str(self.store.root),
             device,
-            self.code,
+            self.code.hash,
             time.time(),
             self.accepted[signature],
             self.stale.get(signature),
             recompute,
+            {"commit": self.code.commit, "dirty": self.code.dirty},
+            self.patch,
         )
 
     def fill(self) -> None:
@@ -228,7 +234,7 @@ class Launch:
         self.running.pop(signature, None)
         self.stale.pop(signature, None)
         self.hung.discard(signature)
-        self.watch.forget(signature)
+        self.since.forget(signature)
 
     def take(self, signature: str) -> bool:
         """Count the trial's result where there is a new one."""
@@ -277,7 +283,7 @@ class Launch:
             self.paused = False
             self.report.note("the store can be written to again: going on")
         for signature, task in self.running.items():
-            same_s = self.watch.same_s(signature, shown(self.store.trial(signature)), now)
+            same_s = self.since.same_s(signature, shown(self.store.trial(signature)), now)
             if same_s > self.limits.timeout_s and signature not in self.hung:
                 self.hung.add(signature)
                 self.executor.kill(task)
@@ -291,11 +297,11 @@ class Launch:
         holder = lease.holder(trial)
         if not self.take(signature):
             alive = None if holder is None else holder.alive()
-            same_s = self.watch.same_s(signature, holder, now)
+            same_s = self.since.same_s(signature, holder, now)
             if holder is not None and (alive or (alive is None and same_s <= lease.STALE_S)):
                 return
             if holder is not None and alive is None:
                 self.stale[signature] = holder
             self.queue.push(signature, first=True)
         self.elsewhere.discard(signature)
-        self.watch.forget(signature)
+        self.since.forget(signature)

@@ -231,7 +231,7 @@ def claim(trial: Path, stale: Holder | None = None) -> Lease:
             "pid": os.getpid(),
             "born": born(os.getpid()),
         }
-        write_json(mine / "lease.json", me)
+        write_json(mine / "lease.json", me, sync=False)
         for old in [folder(trial, attempt) for attempt in before]:
             for name in HANDED_ON:
                 with contextlib.suppress(FileNotFoundError):

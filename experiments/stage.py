@@ -12,6 +12,7 @@ from experiments.config import RunConfig
 from experiments.identity import canonical, digest
 from experiments.ledger import Store, read_json, write_json
 
+ORIGIN = ("commit", "dirty")  # of code whose hash is the same
 PROBED = "val/macro_f1"  # of metrics.jsonl, what depends on the probe
 
 
@@ -48,7 +49,10 @@ def find(store: Store, name: str, config: RunConfig, environment: dict[str, Any]
     """A finished trial of this training by the same code, versions, machine type and device."""
     signature = read_json(_path(store, name))
     result = store.result(signature) if isinstance(signature, str) and len(signature) == 16 else None
-    if result is None or result["status"] != "done" or result.get("environment") != environment:
+    if result is None or result["status"] != "done":
+        return None
+    told = result.get("environment", {}) | {name: environment.get(name) for name in ORIGIN}
+    if told != {name: None for name in ORIGIN} | environment:
         return None
     folder = store.trial(str(signature))
     try:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from experiments import data, failure, stage
 from experiments.attempt import Attempt, Stopped
+from experiments.code import lay
 from experiments.config import RunConfig
 from experiments.environment import environment
 from experiments.execute import Job
@@ -22,6 +23,8 @@ from experiments.lease import Held, Lease, Lost, accepted, claim
 from experiments.ledger import SCHEMA, Store, write_json
 from experiments.measure import measure
 from experiments.texts import read_text
+
+THREADS = ThreadpoolController()  # looked up once for all trials that are forked from here
 
 
 def prepare(jobs: list[Job], own_process: bool) -> str | None:
@@ -98,13 +101,14 @@ def listen(lease: Lease) -> None:
 
 def _run(job: Job, lease: Lease) -> str | None:
     identity = {"signature": job.signature, "config": job.config, "digests": job.digests}
-    write_json(lease.folder / "config.json", identity)
+    write_json(lease.folder / "config.json", identity, sync=False)
+    lay(job.patch, lease.folder)
     attempt = Attempt(lease, job.signature, job.code, job.submitted_at)
     result: dict[str, Any] = {"schema": SCHEMA, **identity, "status": "done", "error": None}
     try:
         config = RunConfig.model_validate(job.config)
         torch.set_num_threads(config.threads)
-        with threadpool_limits(config.threads):
+        with THREADS.limit(limits=config.threads):
             measured = measure(config, job, attempt)
         for name, value in measured["metrics"].items():
             if not math.isfinite(value):

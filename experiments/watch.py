@@ -1,45 +1,144 @@
-"""Whether trials get on: this launch's, which may hang, and other launches', which may die.
+"""A sweep's trials as the ledger has them now. Looking again reads only what changed since."""
 
-Clocks of files are compared with themselves alone, and time is this process's monotonic one.
-"""
-
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments import lease
+from experiments.ledger import Store
+
+Points = dict[tuple[str, int], float]  # (metric, step) -> value
+TIME = "epoch/time_s"
 
 
-def shown(trial: Path) -> tuple[Any, ...]:
-    """What changes while a trial gets on."""
-    here, out = lease.live(trial), []
-    for name in ("progress", "metrics.jsonl", "log.txt"):
-        try:
-            stat = (here / name).stat()
-            out.append((stat.st_size, stat.st_mtime_ns))
-        except OSError:
-            out.append((-1, 0))
-    return here, *out
+class Result(NamedTuple):
+    """mark: of the file that it was read from; stamp: of the result, a retried trial's is another."""
+
+    mark: str
+    stamp: str
+    status: str
+    metrics: dict[str, float]
 
 
-def epochs_done(trial: Path) -> int:
-    """Lines of the trial's metrics file."""
-    try:
-        return (lease.live(trial) / "metrics.jsonl").read_bytes().count(b"\n")
-    except OSError:
-        return 0
+class Begun(NamedTuple):
+    """A trial that was begun and has no result. ended: how its last attempt ended, where that was noted."""
+
+    running: bool
+    ended: str
+    began_ms: int
+    curve: Points
 
 
 class Watch:
-    """Since when each trial shows the same."""
+    """The trials of `signatures`: `results` of those that have one, `begun` of those that were only begun."""
 
-    def __init__(self) -> None:
-        self.seen: dict[str, tuple[Any, float]] = {}
+    def __init__(self, store: Store, signatures: Iterable[str]) -> None:
+        self._store, self._signatures = store, list(dict.fromkeys(signatures))
+        self.results: dict[str, Result] = {}
+        self.begun: dict[str, Begun] = {}
+        self._curves: dict[str, tuple[str, Points]] = {}
+        self._held: dict[str, tuple[lease.Holder, float]] = {}
 
-    def same_s(self, signature: str, sight: Any, now: float) -> float:
-        """Seconds for which `sight` has been the trial's."""
-        before, since = self.seen.get(signature, (None, now))
-        self.seen[signature] = (sight, since if sight == before else now)
-        return now - self.seen[signature][1]
+    def look(self) -> set[str]:
+        """Look again: the signatures whose result came, changed or went."""
+        try:
+            there = set(os.listdir(self._store.root / "trials"))
+        except FileNotFoundError:
+            if self.results:
+                raise  # the store itself is away, as a disk that is not mounted: that deletes nothing
+            there = set()
+        before, self.results, self.begun = self.results, {}, {}
+        for signature in self._signatures:
+            if signature not in there:
+                continue
+            old, at = before.get(signature), mark(self._store.trial(signature) / "result.json")
+            found = old if old and old.mark == at else self._read(signature, at) if at else None
+            if found:
+                self.results[signature] = found
+            elif begun := self._begun(signature):
+                self.begun[signature] = begun
+        self._curves = {s: seen for s, seen in self._curves.items() if s in self.begun}
+        self._held = {s: seen for s, seen in self._held.items() if s in self.begun}
+        names = before.keys() | self.results.keys()
+        return {s for s in names if before.get(s) != self.results.get(s)}
 
-    def forget(self, signature: str) -> None:
-        self.seen.pop(signature, None)
+    def _read(self, signature: str, at: str) -> Result | None:
+        result = self._store.result(signature)
+        if result is None:
+            return None
+        metrics = {sys.intern(name): value for name, value in finite(result["metrics"]).items()}
+        return Result(at, stamp(result), result["status"], metrics)
+
+    def _begun(self, signature: str) -> Begun | None:
+        trial = self._store.trial(signature)
+        ends = lease.history(trial)
+        if not ends and not lease.attempts(trial):
+            return None
+        folder = lease.live(trial)
+        path = folder / "metrics.jsonl"
+        at = f"{path} {mark(path)}"
+        if self._curves.get(signature, ("",))[0] != at:
+            self._curves[signature] = at, curve(path)
+        ended = " ".join(f"{ends[-1].get('end')}: {ends[-1].get('detail')}".split()) if ends else ""
+        return Begun(self._runs(signature, trial), ended, _began_ms(folder), self._curves[signature][1])
+
+    def _runs(self, signature: str, trial: Path) -> bool:
+        """Whether somebody works at it. Of another machine's process only a heart beat tells: none while it
+        was watched for STALE_S, and it is dead."""
+        found, now = lease.running(trial), time.monotonic()
+        if found is None:
+            return False
+        if self._held.get(signature, (None,))[0] != found:
+            self._held[signature] = found, now
+        return bool(found.alive()) or now - self._held[signature][1] < lease.STALE_S
+
+
+def mark(path: Path) -> str | None:
+    """Changes whenever the file does; None where there is none."""
+    try:
+        stat = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return f"{stat.st_mtime_ns}-{stat.st_size}-{stat.st_ino}"
+
+
+def stamp(result: dict[str, Any]) -> str:
+    """Tells a result from the one of another try; `finished_at` has seconds only."""
+    attempt = result.get("attempt")
+    return str(result["finished_at"]) + ("" if attempt is None else f" #{attempt}")
+
+
+def curve(path: Path) -> Points:
+    """Finite values of a metrics.jsonl as `epoch/...`. What is not whole is left out, as the last line of a
+    killed trial; of an epoch that is there twice the last line counts."""
+    out: Points = {}
+    try:
+        text = path.read_text(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return out
+    for line in text.rpartition("\n")[0].splitlines():
+        try:
+            values = json.loads(line)
+            epoch = int(values.pop("epoch"))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+        out |= {(name, epoch): value for name, value in finite(values, "epoch/").items()}
+    return out
+
+
+def finite(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    return {prefix + k: float(v) for k, v in values.items() if isinstance(v, int | float) and isfinite(v)}
+
+
+def _began_ms(folder: Path) -> int:
+    """The age of the oldest file in it."""
+    times = [time.time()]
+    with contextlib.suppress(OSError):  # the folder went on to the next attempt, or a file in it did
+        times += [entry.stat().st_mtime for entry in os.scandir(folder)]
+    return round(1000 * min(times))

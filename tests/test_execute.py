@@ -17,7 +17,7 @@ from experiments import execute, lease
 from experiments.cli import app
 from experiments.execute import EXECUTORS, Executor, Job, LocalExecutor, Task
 from experiments.ledger import Store
-from experiments.watch import epochs_done
+from experiments.progress import epochs_done
 
 Jobs = Callable[[str], list[Job]]
 QUICK = "statistics: {baseline: statistics}"

@@ -21,6 +21,7 @@ from analysis import load as analysis
 from experiments import background, lease, track
 from experiments.cli import app
 from experiments.cli_run import SIGNALS
+from experiments.code import Code
 from experiments.execute import InlineExecutor, LocalExecutor, Task
 from experiments.launch import Launch, Limits, Summary
 from experiments.ledger import Store
@@ -134,7 +135,7 @@ def test_how_far_encoding_is_reaches_the_report_while_a_launch_prepares(finished
 
 
 def launch_of(sweep: Sweep, store: Store, executor: Any, log: Log) -> Launch:
-    return Launch(sweep, store, executor, log, lambda: None, "code", Limits())
+    return Launch(sweep, store, executor, log, lambda: None, Code("code", None, None, b""), Limits())
 
 
 class Rescued(NamedTuple):

@@ -17,76 +17,34 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from mirror_fixture import (
+    BAD,
+    CELLS,
+    ERROR,
+    ONE,
+    PLAN,
+    PNG,
+    TWO,
+    client,
+    empty,
+    plan_of,
+    runs,
+    store,
+    tables,
+    write_trial,
+)
 
 from experiments import track
 from experiments.background import BackgroundMirror
 from experiments.ledger import locked
 
-ONE, TWO, BAD = "1" * 16, "2" * 16, "3" * 16
-FACTORS = {"model.guidance.into": ["z"], "model.tokens": 16, "text.tokens": 4}
-ERROR, PNG = "RuntimeError: loss is not finite", "figures/reconstruction.png"
-
-
-def write_trial(store: Path, signature: str, epochs: int = 3, **changes: Any) -> None:
-    """A made-up trial; the last line of its metrics.jsonl is torn."""
-    scores = {"test/macro_f1": 0.1 + int(signature[0]) / 3, "val/macro_f1": 0.3, "codes/perplexity": np.nan}
-    result = {"signature": signature, "status": "done", "error": None, "finished_at": "2026-11-21T21:00:00Z"}
-    result |= {"config": {"model": {"into": ["z"], "merge": None}}, "digests": {"data": "d" * 64}}
-    result |= {"data": {"name": "made_up"}, "metrics": scores, "cost": {"total_s": 2.5}, **changes}
-    folder = store / "trials" / signature
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    (folder / PNG).write_bytes(b"made up")
-    lines = [json.dumps({"epoch": e, "train/loss": 1 / (e + 1), "val/macro_f1": 0.2}) for e in range(epochs)]
-    (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"epoch": 99, "trai']))
-    (folder / "result.json").write_text(json.dumps(result))
-
-
-def plan_of(*cells: tuple[str, int | None, int, str], sweep: str = "quick") -> dict[str, Any]:
-    rows = [{"name": r, "variant": r, "factors": FACTORS} for r in dict.fromkeys(cell[0] for cell in cells)]
-    named = [dict(zip(("row", "seed", "fold", "signature"), cell, strict=True)) for cell in cells]
-    plan = {"sweep": sweep, "question": "Where?", "dataset": "made_up", "unit": "seed"}
-    return plan | {"rows": rows, "cells": named}
-
-
-CELLS = (("z_one_way", 0, 0, ONE), ("z_one_way", 1, 0, TWO), ("shuffled", 0, 0, BAD))
-PLAN = plan_of(*CELLS)
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A database with MLflow's tables, since making them takes seconds."""
-    with patch.dict(os.environ, MLFLOW_TRACKING_URI="", MLFLOW_BACKEND_STORE_URI=""):
-        store = tmp_path_factory.mktemp("migrated")
-        track.Mirror(store, plan_of(sweep="template")).connect()
-        yield store / "mlflow.db"
-
-
-@pytest.fixture
-def store(tmp_path: Path, migrated: Path) -> Path:
-    """Three cells in two rows, one of them failed; nothing mirrored yet."""
-    shutil.copy(migrated, tmp_path / "mlflow.db")
-    write_trial(tmp_path, ONE)
-    write_trial(tmp_path, TWO)
-    write_trial(tmp_path, BAD, status="failed", error=ERROR, metrics={}, cost={}, data={})
-    return tmp_path
+__all__ = ["empty", "store"]  # fixtures
 
 
 @pytest.fixture
 def mirrored(store: Path) -> Path:
     assert track.Mirror(store, PLAN).sync() == 3
     return store
-
-
-def client(store: Path) -> Any:
-    from mlflow import MlflowClient
-
-    return MlflowClient(track.uri(store))
-
-
-def runs(store: Path, sweep: str = "quick") -> dict[str, Any]:
-    found = client(store).search_runs([client(store).get_experiment_by_name(sweep).experiment_id])
-    assert len({run.info.run_name for run in found}) == len(found), "two runs of one name"
-    return {run.info.run_name: run for run in found}
 
 
 def metrics(store: Path, sweep: str = "quick") -> dict[str, Any]:
@@ -228,13 +186,13 @@ def test_pending_answers_without_importing_mlflow(mirrored: Path) -> None:
     assert subprocess.check_output(command, text=True).split() == [f"['{TWO}']", "False"]
 
 
-def test_the_database_is_made_whole_and_by_one_process_at_a_time(store: Path, migrated: Path) -> None:
+def test_the_database_is_made_whole_and_by_one_process_at_a_time(store: Path) -> None:
     (store / "mlflow.db").unlink()
     with patch("mlflow.store.db.utils._upgrade_db", side_effect=SystemExit), pytest.raises(SystemExit):
         track.Mirror(store, PLAN).connect()
     assert not (store / "mlflow.db").exists()
     assert track.ui_command(store)[0] is None
-    shutil.copy(migrated, store / "mlflow.db")
+    (store / "mlflow.db").write_bytes(tables())
     thread = threading.Thread(target=track.Mirror(store, PLAN).connect)
     with locked(store / "mlflow.lock", wait=True):
         thread.start()
@@ -253,7 +211,7 @@ def test_a_dead_server_costs_one_line_and_no_long_wait(store: Path, monkeypatch:
     assert len(track.pending(store, PLAN)) == 3
 
 
-def test_no_password_is_shown_or_enters_a_command_line(migrated: Path, monkeypatch: Any) -> None:
+def test_no_password_is_shown_or_enters_a_command_line(monkeypatch: Any) -> None:
     shown = track.redact("no a://ann:s3cret@h/db, b://c:s3@cret@h, h?password=s3cret&x=1: http://h:5/a?b=c")
     assert shown == "no a://***@h/db, b://***@h, h?password=***&x=1: http://h:5/a?b=c"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ann:s3cret@h/db")

@@ -1,0 +1,45 @@
+"""Whether trials get on: this launch's, which may hang, and other launches', which may die.
+
+Clocks of files are compared with themselves alone, and time is this process's monotonic one.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from experiments import lease
+
+
+def shown(trial: Path) -> tuple[Any, ...]:
+    """What changes while a trial gets on."""
+    here, out = lease.live(trial), []
+    for name in ("progress", "metrics.jsonl", "log.txt"):
+        try:
+            stat = (here / name).stat()
+            out.append((stat.st_size, stat.st_mtime_ns))
+        except OSError:
+            out.append((-1, 0))
+    return here, *out
+
+
+def epochs_done(trial: Path) -> int:
+    """Lines of the trial's metrics file."""
+    try:
+        return (lease.live(trial) / "metrics.jsonl").read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+class Since:
+    """Since when each trial shows the same."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, tuple[Any, float]] = {}
+
+    def same_s(self, signature: str, sight: Any, now: float) -> float:
+        """Seconds for which `sight` has been the trial's."""
+        before, since = self.seen.get(signature, (None, now))
+        self.seen[signature] = (sight, since if sight == before else now)
+        return now - self.seen[signature][1]
+
+    def forget(self, signature: str) -> None:
+        self.seen.pop(signature, None)
