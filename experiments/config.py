@@ -132,6 +132,9 @@ class RunConfig(Frozen):
     seed: int = Field(0, ge=0)
     threads: int = Field(1, ge=1)
     figures: bool = inert(True)
+    evaluate: Literal["test", "validation"] = added(
+        "test", leaves_at="test", description="validation: a search's trial, which never reads the test side"
+    )
 
     @property
     def reads_text(self) -> bool:

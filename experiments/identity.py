@@ -14,10 +14,11 @@ from experiments.config import RunConfig
 from experiments.ledger import keep_json, read_json
 
 
-def canonical(config: RunConfig) -> dict[str, Any]:
-    """The part of the config that can change a result: no inert fields, no switched-off subtrees, no
-    late-comers at the literal value where they leave the hash."""
-    return _prune(config, "", config.unused())
+def canonical(config: RunConfig, every: bool = False) -> dict[str, Any]:
+    """The part of the config that can change a result: no inert fields, no switched-off subtrees (unless
+    `every`: what a search switches on is not known), no late-comers at the literal value where they leave
+    the hash."""
+    return _prune(config, "", set() if every else config.unused())
 
 
 def _prune(node: BaseModel, prefix: str, unused: set[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from experiments.config import RunConfig
 from experiments.identity import different, flat
 from experiments.ledger import Store, keep_json, read_json
+from experiments.reach import Search
 from experiments.yamlfile import FileError
 
 
@@ -33,7 +34,10 @@ class Row(NamedTuple):
 @dataclass(frozen=True)
 class Sweep:
     """A planned sweep. `configs` and `digests` are by signature. Of the points (variant x grid point x fold x
-    seed) that the file asks for, `merged` equal another of their variant and `exclude` dropped `excluded`."""
+    seed) that the file asks for, `merged` equal another of their variant and `exclude` dropped `excluded`.
+
+    With `search:`, a study of `searches` chooses the settings of its row and fold. Until it has, its cells
+    are `waiting`: their signatures name no trial. `chosen` says what came out of those that ended."""
 
     name: str
     question: str
@@ -45,6 +49,9 @@ class Sweep:
     contrasts: list[list[str]]
     merged: int
     excluded: int
+    searches: tuple[Search, ...] = ()
+    waiting: frozenset[str] = frozenset()
+    chosen: tuple[dict[str, Any], ...] = ()
 
     @cached_property
     def folded(self) -> bool:
@@ -60,7 +67,10 @@ class Sweep:
         """What `<store>/sweeps/<name>/plan.json` holds: all that analysis and tracking need."""
         first = next(iter(self.configs.values()))
         by_row = {cell.row: self.configs[cell.signature] for cell in reversed(self.cells)}
-        differ = set().union(*(different(first, config) for config in by_row.values()))
+        searched = {name: found for one in self.searches for name, found in one.spec["space"].items()}
+        differ = set().union(*(different(first, config) for config in by_row.values())) - set(searched)
+        studies = [{"row": one.row, "fold": one.fold, "study": one.key} for one in self.searches]
+        about = {"space": searched, "studies": studies, "chosen": list(self.chosen)}
         return {
             "schema": 1,
             "sweep": self.name,
@@ -76,6 +86,7 @@ class Sweep:
             "rows": [row._asdict() for row in self.rows],
             "differs": [name for name in flat(first.model_dump()) if name in differ],
             "cells": [cell._asdict() for cell in self.cells],
+            **({"search": self.searches[0].spec | about} if self.searches else {}),
         }
 
     def save(self, store: Store, file: Path) -> None:

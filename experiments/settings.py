@@ -15,7 +15,7 @@ from experiments.config import RunConfig
 from experiments.identity import flat
 from experiments.yamlfile import Document, FileError, Keys, nearest
 
-OWNED = {"seed": "seeds", "data.fold": "folds", "probe.representation": "primary"}
+OWNED = {"seed": "seeds", "data.fold": "folds", "probe.representation": "primary", "evaluate": "search"}
 
 
 class Setting(NamedTuple):
@@ -66,7 +66,7 @@ def leaves(document: Document, at: Keys, value: Any, prefix: str = "") -> dict[s
         name, here = f"{prefix}{key}", (*at, key)
         if name not in NAMES:
             alike = isinstance(below, dict)
-            known = [k for k in NAMES if k not in OWNED and (submodel(NAMES[k]) is not None) == alike]
+            known = [k for k in NAMES if k not in OWNED and (alike or submodel(NAMES[k]) is None)]
             raise document.error(here, f"unknown setting '{name}': {nearest(name, known)}")
         if name in OWNED:
             raise document.error(here, f"'{name}' is set by the sweep's word `{OWNED[name]}`")
@@ -132,18 +132,18 @@ def resolve(
 
     Settings that don't go together raise FileError at the last one that has a say in it, or at `at`.
     """
-    problem = _problem(layers, check)
+    problem = built(layers, check)
     if not isinstance(problem, str):
         return problem
     for i in reversed(range(len(layers))):
         for name in reversed(layers[i]):
             without = {key: value for key, value in layers[i].items() if key != name}
-            if _problem([*layers[:i], without, *layers[i + 1 :]], check) != problem:
+            if built([*layers[:i], without, *layers[i + 1 :]], check) != problem:
                 raise layers[i][name].error(problem)
     raise document.error(at, problem)
 
 
-def _problem(layers: list[Layer], check: Callable[[RunConfig], None]) -> RunConfig | str:
+def built(layers: list[Layer], check: Callable[[RunConfig], None]) -> RunConfig | str:
     """The config, or what speaks against it."""
     nested: dict[str, Any] = {}
     for name, override in (item for layer in layers for item in layer.items()):

@@ -5,14 +5,17 @@ import json
 import math
 import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from experiments import data, encoder, words
-from experiments.config import Representation, RunConfig, TextConfig
-from experiments.identity import FileDigests, by_seed, canonical, digest
+from experiments import data, words
+from experiments.config import Representation, RunConfig
+from experiments.identity import by_seed, canonical, digest
 from experiments.ledger import Store
+from experiments.named import Named
 from experiments.plan import Cell, Row, Sweep
+from experiments.reach import Reach, Search, reach, shared
 from experiments.settings import (
     DEFAULTS,
     NAMES,
@@ -20,18 +23,20 @@ from experiments.settings import (
     Layer,
     choices,
     exclusions,
-    inside,
     resolve,
     settings,
 )
+from experiments.space import read_word
+from experiments.studies import Studies
 from experiments.yamlfile import Document, FileError, Keys, nearest, read
 
-WORDS = ("base", "set", "variants", "grid", "exclude", "seeds", "folds", "reference", "contrasts", "primary")
+WORDS = (
+    "base", "set", "variants", "grid", "search", "exclude", "seeds", "folds", "reference", "contrasts",
+    "primary",
+)  # fmt: skip
 MAX_CELLS = 10_000
 MAX_SEED = 2**32 - 1  # numpy's and scikit-learn's
 MAX_NAME = 100
-SHARED = ("name", "split", "folds")  # what decides who is in a fold; at random, the windows do too
-CUT = ("window_s", "overlap_frac")
 
 
 class Point(NamedTuple):
@@ -60,7 +65,8 @@ def load(path: Path, store: Store) -> Sweep:
         store.sweep(path.stem)
     except ValueError as error:
         raise FileError(str(path), None, str(error)) from None
-    return _Planner(document, store).sweep(path.stem)
+    sweep = _Planner(document, store).sweep(path.stem)
+    return Studies(sweep, store).sweep if sweep.searches else sweep
 
 
 class _Planner:
@@ -68,16 +74,16 @@ class _Planner:
 
     def __init__(self, document: Document, store: Store) -> None:
         self.document, self.data = document, document.data
-        self.files = FileDigests(store.cache)
-        self.encoders: dict[str, list[Path]] = {}
-        self.known: dict[tuple[str, tuple[TextConfig, bool, bool] | None], dict[str, str | None]] = {}
+        self.word = read_word(document)
+        self.reaches: dict[str, Reach] = {}  # of the rows that are searched
+        self.named = Named(store)
 
     def sweep(self, name: str) -> Sweep:
         seeds, folds, primary = self.numbers("seeds"), self.numbers("folds"), self.primary()
         base = self.base()
         own = settings(self.document, ("set",), self.data["set"]) if "set" in self.data else {}
         common = resolve([base, own], self.document, (), data.check)
-        points, excluded = self.points(base, own)
+        points, excluded = self.points(base, own, common)
         each = len(seeds) * len(folds)
         self.limit(len(points) * each, "seeds" if len(seeds) > len(folds) else "folds")
         rows = self.rows(base, own, points, common, primary)
@@ -85,12 +91,20 @@ class _Planner:
             message = f"fold {max(folds)} is asked for, but the data's last one is {last}"
             raise self.error("folds", message)
         reference, contrasts = self.compared([row.name for row, _ in rows])
-        digests_of = {row.name: self.digests(config) for row, config in rows}
+        digests_of = {row.name: self.named.digests(config) for row, config in rows}
         ordered = sorted(rows, key=lambda pair: pair[0].name != reference)
         at = {
             (row.name, fold): by_seed(config.cell(seeds[0], fold, primary), digests_of[row.name], seeds)
             for (row, config), fold in itertools.product(rows, folds)
         }
+        asked = {
+            (name, fold): Search(
+                name, fold, seeds[0], primary, self.word, found, self.document, self.named.digests
+            )
+            for (name, found), fold in itertools.product(self.reaches.items(), folds)
+            if self.word
+        }
+        self.limit(len(points) * each + sum(one.spec["trials"] for one in asked.values()), "search")
         cells: list[Cell] = []
         configs: dict[str, RunConfig] = {}
         digests: dict[str, dict[str, str | None]] = {}
@@ -99,7 +113,10 @@ class _Planner:
             if seedless and seed != seeds[0]:
                 continue
             one, name_of = at[row.name, fold][seed]
-            cells.append(Cell(row.name, row.variant, None if seedless else seed, fold, name_of))
+            cell_seed = None if seedless else seed
+            if search := asked.get((row.name, fold)):
+                name_of = search.placeholder(cell_seed)
+            cells.append(Cell(row.name, row.variant, cell_seed, fold, name_of))
             configs[name_of], digests[name_of] = one, digests_of[row.name]
         return Sweep(
             name=name,
@@ -112,6 +129,7 @@ class _Planner:
             contrasts=contrasts,
             merged=len(points) * each - len(cells),
             excluded=excluded * each,
+            searches=tuple(asked.values()),
         )
 
     def error(self, word: str, message: str) -> FileError:
@@ -140,7 +158,7 @@ class _Planner:
                 raise document.error((word,), f"`{word}` belongs in the sweep file, not in its base")
         return settings(document, (), document.data)
 
-    def points(self, base: Layer, own: Layer) -> tuple[list[Point], int]:
+    def points(self, base: Layer, own: Layer, common: RunConfig) -> tuple[list[Point], int]:
         """Every variant at every grid point, less the excluded, and how many those were."""
         variants = self.data.get("variants", {"base": {}})
         if not isinstance(variants, dict) or not variants:
@@ -149,6 +167,8 @@ class _Planner:
         total = len(variants) * math.prod(map(len, grid.values()))
         self.limit(total, "grid" if grid else "variants")
         excludes = exclusions(self.document, list(variants))
+        if self.word:
+            self.word.refuse(grid, excludes, shared(common))
         used, out = [False] * len(excludes), []
         for variant, value in variants.items():
             at: Keys = ("variants", variant) if "variants" in self.data else ()
@@ -161,6 +181,8 @@ class _Planner:
             for name, setting in (own | mine).items():
                 if name in grid:
                     raise setting.error(f"'{name}' is set here and varied by the grid: keep one of the two")
+                if self.word and name in self.word.space:
+                    raise setting.error(f"'{name}' is set here and searched: keep one of the two")
             for values in itertools.product(*grid.values()):
                 point = Point(variant, mine, dict(zip(grid, values, strict=True)), at)
                 hits = [entry.hits(variant, base | own | point.layer) for entry in excludes]
@@ -177,26 +199,23 @@ class _Planner:
         self, base: Layer, own: Layer, points: list[Point], common: RunConfig, primary: Representation
     ) -> list[tuple[Row, RunConfig]]:
         """Rows and their configs; equal points of one variant are one row."""
-
-        def check(config: RunConfig) -> None:
-            data.check(config)
-            words.check(config)
-            config.check_primary(primary)
-            if config.reads_encoder:
-                self.encoder(config.text.encoder)
-
+        check = partial(self.check, primary)
+        reaches: dict[tuple[str, str], Reach] = {}
         out: dict[tuple[str, str], tuple[Row, RunConfig]] = {}
         read: set[tuple[str | None, str]] = set()
         for point in points:
-            config = resolve([base, own, point.layer], self.document, point.at, check)
-            for field in (*SHARED, *(CUT if common.data.split == "leaky_random" else ())):
+            found = reach(self.word, [base, own, point.layer], self.document, point.at, check)
+            config = found.config
+            for name in shared(common):
+                field = name.removeprefix("data.")
                 if getattr(config.data, field) != getattr(common.data, field):
-                    where, name = point.layer[f"data.{field}"], f"data.{field}"
+                    where = point.layer[name]
                     raise where.error(f"rows are paired, so {name} is one for all: write a sweep for each")
-            unused = config.unused()
-            read |= {(point.variant, name) for name in point.own if not inside(name, unused)}
-            read |= {(None, name) for name in own if not inside(name, unused)}
-            out.setdefault((point.variant, digest(canonical(config))), (self.row(point), config))
+            read |= {(point.variant, name) for name in point.own if not found.off(name)}
+            read |= {(None, name) for name in own if not found.off(name)}
+            key = point.variant, digest(canonical(config, every=bool(found.names)))
+            out.setdefault(key, (self.row(point), config))
+            reaches.setdefault(key, found)
         trains = any(config.baseline == "none" for _, config in out.values())
         for variant, layer in [(None, own if trains else {}), *((p.variant, p.own) for p in points)]:
             for name, setting in layer.items():
@@ -213,7 +232,18 @@ class _Planner:
         name, times = Counter(row.name for row, _ in named).most_common(1)[0]
         if times > 1:
             raise self.error("variants", f"two rows would be named {name!r}: rename one of the variants")
+        pairs = zip(named, reaches.values(), strict=True)
+        self.reaches = {row.name: found for (row, _), found in pairs if found.names}
+        if self.word:
+            self.word.check(self.reaches)
         return named
+
+    def check(self, primary: Representation, config: RunConfig) -> None:
+        data.check(config)
+        words.check(config)
+        config.check_primary(primary)
+        if config.reads_encoder:
+            self.named.encoder(config.text.encoder)
 
     def row(self, point: Point) -> Row:
         factors = {name: setting.written for name, setting in point.layer.items()}
@@ -256,26 +286,3 @@ class _Planner:
             if name not in rows:
                 raise self.document.error(at, f"no row is named {name!r}: {nearest(str(name), rows)}")
         return reference, contrasts
-
-    def encoder(self, name: str) -> list[Path]:
-        """The encoder's files; raises ValueError where they are not there."""
-        if name not in self.encoders:
-            try:
-                self.encoders[name] = encoder.files(name)
-            except OSError as error:
-                raise ValueError(str(error)) from None
-        return self.encoders[name]
-
-    def digests(self, config: RunConfig) -> dict[str, str | None]:
-        """What the config's names stand for: the raw data, the texts and the encoder's files."""
-        entry, reads = data.entry(config.data.name), config.reads_text or config.reads_concepts
-        text = (config.text, config.reads_text, config.reads_concepts) if reads else None
-        if (entry.name, text) not in self.known:
-            found: dict[str, str | None] = {"text": None, "encoder": None}
-            found["data"] = data.data_digest(self.files.of(entry.files(data.root())))
-            if text:
-                if config.reads_encoder:
-                    found["encoder"] = self.files.of(self.encoder(config.text.encoder))
-                found["text"] = words.read_words(config).digest
-            self.known[entry.name, text] = found
-        return self.known[entry.name, text]

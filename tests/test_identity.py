@@ -134,6 +134,7 @@ ALTERNATIVES: dict[str, Any] = {
     "seed": 1,
     "threads": 2,
     "figures": False,
+    "evaluate": "validation",
 }
 LEAVES = [name for name, field in NAMES.items() if submodel(field) is None]
 

@@ -1,0 +1,167 @@
+"""The studies of a sweep, side by side: what they want run, when to stop it, and what they chose."""
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from experiments.config import RunConfig
+from experiments.identity import signature
+from experiments.ledger import Store
+from experiments.plan import Cell, Sweep
+from experiments.study import OBJECTIVE, Study
+
+
+class Asked(NamedTuple):
+    """A trial that a study wants. label: what a person calls it."""
+
+    signature: str
+    config: RunConfig
+    digests: dict[str, str | None]
+    row: str
+    fold: int
+    number: int
+    label: str
+
+
+class Studies:
+    """All studies of `sweep`, brought up to the ledger. Cheap to ask again and again: what did not change on
+    disk is not read again. retry_failed: studies that ended without a choice try their failed trials again,
+    those that diverged excepted."""
+
+    def __init__(self, sweep: Sweep, store: Store, retry_failed: bool = False) -> None:
+        self._sweep, self.store = sweep, store
+        self._again: set[str] = set()
+        self.studies = {
+            (search.row, search.fold): Study(search, sweep.name, store, self._result)
+            for search in sweep.searches
+        }
+        self._unsaved = set(self.studies)
+        self._settled: Sweep | None = None
+        for study in self.studies.values():
+            study.advance()
+            if retry_failed and study.failure:
+                self._retry(study)
+
+    def _result(self, signature: str) -> dict[str, Any] | None:
+        return None if signature in self._again else self.store.result(signature)
+
+    def _retry(self, study: Study) -> None:
+        names = {
+            str(entry.signature) for entry in study.entries if entry.state == "failed" and entry.signature
+        }
+        found = {name: self.store.result(name) or {} for name in names}
+        self._again |= {name for name, result in found.items() if result.get("failure") != "diverged"}
+        study.again(self._again)
+        study.advance()
+
+    def _refresh(self) -> None:
+        for key, study in self.studies.items():
+            if study.open and study.advance():
+                self._unsaved.add(key)
+                self._settled = None
+        for key in list(self._unsaved):
+            with suppress(OSError):  # a full disk: the record only saves asking again
+                self.studies[key].save()
+                self._unsaved.discard(key)
+
+    @property
+    def open(self) -> bool:
+        """Whether a study has not ended."""
+        return any(study.open for study in self.studies.values())
+
+    def ready(self) -> list[Asked]:
+        """Trials that are asked and have not ended, each once, whoever runs them: all studies' first, then
+        all studies' second, the studies fold by fold with the reference first."""
+        self._refresh()
+        order = {(cell.row, cell.fold): at for at, cell in reversed(list(enumerate(self._sweep.cells)))}
+        found: dict[str, Asked] = {}
+        wanted = [(e.number, order[key], key, e) for key, s in self.studies.items() for e in s.running]
+        for number, _, key, entry in sorted(wanted, key=lambda one: one[:2]):
+            name = str(entry.signature)
+            label = f"{self._label(*key)} search {number + 1}/{self.studies[key].spec['trials']}"
+            asked = Asked(name, *self.studies[key].configs[name], *key, number, label)
+            found.setdefault(name, asked)
+        return list(found.values())
+
+    def _label(self, row: str, fold: int) -> str:
+        return row + (f" fold {fold}" if len({fold for _, fold in self.studies}) > 1 else "")
+
+    def look(self, signature: str) -> bool:
+        """Whether to stop the running trial now: every study that asked for it has ended it."""
+        self._refresh()
+        return self._known(signature) and not any(
+            entry.signature == signature for study in self.studies.values() for entry in study.running
+        )
+
+    def _known(self, signature: str) -> bool:
+        return any(signature in study.configs for study in self.studies.values())
+
+    def ended(self, signature: str, result: dict[str, Any] | None) -> None:
+        """An attempt is over. None: it left no result; unless it was pruned, it will be asked for again."""
+        if result is not None:
+            self._again.discard(signature)
+        self._refresh()
+
+    def counts(self) -> Counter[str]:
+        """Trials by state (running, complete, pruned, failed, and waiting: not asked yet)."""
+        out = Counter(entry.state for study in self.studies.values() for entry in study.entries)
+        out["waiting"] = sum(s.spec["trials"] - len(s.entries) for s in self.studies.values())
+        return out
+
+    def failures(self) -> dict[str, str]:
+        """By signature, the cells of studies that ended without a choice, and why."""
+        return {
+            cell.signature: why
+            for cell in self.sweep.cells
+            if cell.signature in self.sweep.waiting and (why := self.studies[cell.row, cell.fold].failure)
+        }
+
+    @property
+    def sweep(self) -> Sweep:
+        """The sweep with what is chosen so far; the same object until another study ends."""
+        if self._settled is None:
+            self._settled = self._settle()
+        return self._settled
+
+    def _settle(self) -> Sweep:
+        cells: list[Cell] = []
+        configs: dict[str, RunConfig] = {}
+        digests: dict[str, dict[str, str | None]] = {}
+        waiting = set()
+        for cell in self._sweep.cells:
+            name, study = cell.signature, self.studies.get((cell.row, cell.fold))
+            if study is None:
+                config, found = self._sweep.configs[name], self._sweep.digests[name]
+            else:
+                chosen, search = study.chosen, study.search
+                config = search.final(chosen.params if chosen else search.first, cell.seed)
+                found = search.digests(config)
+                name = signature(config, found) if chosen else search.placeholder(cell.seed)
+                waiting |= set() if chosen else {name}
+            cells.append(cell._replace(signature=name))
+            configs[name], digests[name] = config, found
+        return replace(
+            self._sweep,
+            cells=cells,
+            configs=configs,
+            digests=digests,
+            waiting=frozenset(waiting),
+            chosen=tuple(_outcome(study) for study in self.studies.values() if not study.open),
+        )
+
+
+def _outcome(study: Study) -> dict[str, Any]:
+    """What `plan.json` says of a study that ended."""
+    counts = Counter(entry.state for entry in study.entries)
+    chosen = study.chosen
+    return {
+        "row": study.search.row,
+        "fold": study.search.fold,
+        "study": study.key,
+        "values": chosen.params if chosen else None,
+        "number": chosen.number if chosen else None,
+        OBJECTIVE: chosen.value if chosen else None,
+        "trials": {state: counts[state] for state in ("complete", "pruned", "failed")},
+        "error": study.failure,
+    }
