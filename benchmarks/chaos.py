@@ -35,7 +35,7 @@ set:
 reference: plain
 variants:
   plain: {{losses.ce_series: 0.1}}
-  text: {{model.guidance.attention: two_way, losses: {{info_nce: 0.1, consistency: 1}}, train.select: validation}}
+  text: {{model.guidance.attention: two_way, losses.info_nce: 0.1, train.select: validation}}
   fcn: {{baseline: fcn}}
   statistics: {{baseline: statistics}}
 """
@@ -92,7 +92,7 @@ POINTS = (
 
 
 def haunt() -> None:
-    """In a launch and, by the fork server that imports this file, in each of its trials: what CHAOS asks for."""
+    """In a launch and, by the fork server that imports this file, in each trial: what CHAOS asks for."""
     asked = json.loads(os.environ["CHAOS"])
     log, rng = asked["log"], random.Random(f"{asked['seed']} {os.getpid()} {time.time_ns()}")
 
@@ -297,11 +297,9 @@ def main() -> None:
         differs += len(found.keys() - truth.keys())
         changed += differs or int(store.table() != table)
         minutes = (time.monotonic() - began) / 60
-        print(
-            f"{minutes:5.1f} min  store {stores}: {sum(faults.values())} faults; so far {sum(total.values())} "
-            f"of {args.faults}, lost {lost}, doubled {doubled}, changed {changed}",
-            flush=True,
-        )
+        tried = f"{sum(faults.values())} faults; so far {sum(total.values())} of {args.faults}"
+        bad = f"lost {lost}, doubled {doubled}, changed {changed}"
+        print(f"{minutes:5.1f} min  store {stores}: {tried}, {bad}", flush=True)
         if not args.keep and not (lost or doubled or changed):
             shutil.rmtree(store.root)
     for name, count in sorted(total.items()):
@@ -311,7 +309,7 @@ def main() -> None:
         f"tried {tried}, survived {tried - min(tried, bad)}, results lost {lost}, doubled {doubled}, ", end=""
     )
     print(f"changed {changed}; {stores} stores of {cells} trials, seed {args.seed}")
-    sys.exit(bool(bad))
+    sys.exit(bool(wrong))
 
 
 if __name__ == "__main__":

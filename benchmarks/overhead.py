@@ -26,10 +26,14 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.code import identity
 from experiments.execute import Job, LocalExecutor
-from experiments.launch import Launch, Summary, unfinished
+from experiments.launch import Launch, Limits
 from experiments.ledger import Store
+from experiments.report import Summary
+from experiments.supply import Supply
 from experiments.sweep import load
+from experiments.todo import unfinished
 
 NOOP = """# What does a trial cost that does nothing?
 seeds: {trials}
@@ -46,7 +50,7 @@ NAIVE = """
 import json, sys
 from experiments.execute import Job
 from experiments import trial
-trial.run([Job(*json.load(sys.stdin))])
+trial.run([Job(*json.load(sys.stdin))], False)
 """
 
 
@@ -141,7 +145,8 @@ def launched(store: Store, sweep: str, workers: int, **fields: int) -> tuple[Wat
     planned = load(path, store)
     todo = unfinished(planned, store, retry_failed=False)
     watch, executor = Watch(len(todo), workers), LocalExecutor(workers, ["cpu"])
-    summary = Launch(planned, store, executor, watch, lambda: None).run(todo)
+    supply, limits = Supply(planned, store, todo, None, lambda _: None), Limits()
+    summary = Launch(supply, store, executor, watch, lambda: None, identity(), limits).run()
     assert len(watch.ends) == len(todo), summary
     return watch, planned, summary
 

@@ -18,6 +18,7 @@ class BackgroundMirror:
     """Syncs in a daemon thread, or waits for the process that mirrors this sweep already to end."""
 
     def __init__(self, mirror: Mirror) -> None:
+        self._next: Mirror | None = None
         self._mirror, self._news, self._closing = mirror, threading.Event(), threading.Event()
         self._problem: str | None = None
         self.behind = 0  # results since the last whole sync
@@ -27,6 +28,11 @@ class BackgroundMirror:
     def nudge(self) -> None:
         """Say that there is a new result."""
         self.behind += 1
+        self._news.set()
+
+    def follow(self, mirror: Mirror) -> None:
+        """Mirror another plan of the sweep from now on."""
+        self._next = mirror
         self._news.set()
 
     def close(self, timeout_s: float) -> str | None:
@@ -57,6 +63,9 @@ class BackgroundMirror:
     def _sync(self, held: ExitStack, last: bool) -> bool:
         """Whether MLflow shows what the ledger had when this was called."""
         self._problem, behind = None, self.behind
+        if self._next is not None:
+            held.close()
+            self._mirror, self._next = self._next, None
         try:
             if not self._mirror.held:  # from now on until the end
                 held.enter_context(self._mirror.alone())

@@ -10,7 +10,7 @@ import typer
 from experiments.cli_data import data
 from experiments.cli_doctor import doctor
 from experiments.cli_run import run
-from experiments.cli_sweep import DEFAULT_STORE, StoreOption, SweepFile, load, print_table
+from experiments.cli_sweep import DEFAULT_STORE, StoreOption, SweepFile, elsewhere, load, print_table
 from experiments.cli_sync import sync
 from experiments.cli_text import text
 from experiments.fail import fail
@@ -64,6 +64,7 @@ def status(
     """How far a sweep is, and why what failed failed."""
     from experiments import failures, screen, track
     from experiments.standing import STATES, Standing
+    from experiments.studies import Studies
 
     sweep, ledger = load(file, store)
     standing = Standing(sweep, ledger)
@@ -76,8 +77,12 @@ def status(
     counts = standing.counts()
     shown = [s for s in STATES if counts[s] or s != "running"]
     print(", ".join(f"{counts[s]} {s}" for s in shown) + f" of {len(sweep.cells)} cells")
+    if sweep.searches:
+        tried = Studies(sweep, ledger).counts()
+        words = ("complete", "pruned", "failed", "running", "waiting")
+        print("search trials: " + ", ".join(f"{tried[state]} {state}" for state in words if tried[state]))
     if behind:
-        print(f"MLflow lacks {behind} finished cells; the next run catches up")
+        print(f"MLflow is {behind} cells behind: shapelex sync {file}{elsewhere(ledger)}")
     for line in [*failures.failed(standing, every), *failures.waiting(standing)]:
         print(line)
 

@@ -20,9 +20,11 @@ from experiments.cli_sweep import (
 from experiments.fail import fail
 
 if TYPE_CHECKING:
-    from experiments.launch import Launch, Limits, Summary
+    from experiments.execute import Executor
+    from experiments.launch import Launch, Limits
     from experiments.ledger import Store
     from experiments.plan import Sweep
+    from experiments.supply import Supply
 
 
 def run(
@@ -44,9 +46,12 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="run all again, done or not")] = False,
 ) -> None:
     """Run what is not done yet; the same command goes on after any stop."""
+    from experiments import track
     from experiments.execute import EXECUTORS
     from experiments.launch import Limits
-    from experiments.todo import unfinished
+    from experiments.studies import Studies
+    from experiments.supply import Supply
+    from experiments.todo import narrowed, read_data, unfinished
     from experiments.yamlfile import nearest
 
     if executor not in EXECUTORS:
@@ -60,12 +65,33 @@ def run(
     limits = Limits(retries, max_trials, time_s, _seconds("--timeout", timeout))
     sweep, ledger = load(file, store)
     try:
-        todo = unfinished(sweep, ledger, tuple(only or ()), retry_failed, force)
+        asked = narrowed(sweep, tuple(only or ()))
     except ValueError as error:
         fail(f"--only: {error}")
-    if todo and not ledger.writable():
+    studies = Studies(asked, ledger, retry_failed) if asked.searches else None
+    todo = unfinished(asked, ledger, retry_failed, force)
+    left = bool(todo or (studies and (studies.open or studies.failures())))
+    if not left and not track.pending(ledger.root, sweep.plan()):
+        print(f"{sweep.name}: nothing to do, all {len(asked.cells)} cells have their result.")
+        print_failures(asked, ledger)
+        print(f"shapelex table {file}{elsewhere(ledger)}")
+        return
+    if left and not ledger.writable():
         fail(f"{store} can't be written to: make room there, or name another folder with --store", 1)
-    _run(sweep, ledger, file, executor, workers or len(names), names, todo, limits)
+    try:
+        read_data(sweep, todo or list(sweep.configs), ledger, print)
+    except (ValueError, OSError) as error:
+        fail(str(error))
+    supply = Supply(asked, ledger, todo, studies, lambda chosen: views.follow())
+    views = Views(sweep, ledger, file, limits.trials or len(todo) + supply.unasked())
+    _launch(supply, EXECUTORS[executor](workers or len(names), names) if left else None, views, limits)
+    views.sweep.save(ledger, file)  # this launch's plan, whatever was planned since
+    print_table(sweep.name, ledger.root, "test/macro_f1", None)
+    print_failures(views.sweep, ledger)
+    print(f"\nMLflow: shapelex ui{elsewhere(ledger)}")
+    print(f"This table again: shapelex table {file}{elsewhere(ledger)}")
+    if views.stopped in SIGNALS.values():
+        raise typer.Exit(130)
 
 
 def _seconds(option: str, text: str) -> float:
@@ -78,82 +104,71 @@ def _seconds(option: str, text: str) -> float:
     return total
 
 
-def _run(
-    sweep: "Sweep",
-    ledger: "Store",
-    file: Path,
-    executor: str,
-    workers: int,
-    devices: list[str],
-    todo: list[str],
-    limits: "Limits",
-) -> None:
-    from experiments import track
-    from experiments.background import BackgroundMirror
+class Views:
+    """What follows the ledger while a launch runs: the screen, MLflow, Optuna's database, plan.json."""
+
+    def __init__(self, sweep: "Sweep", store: "Store", file: Path, trials: int) -> None:
+        from experiments.background import BackgroundMirror
+        from experiments.optuna_view import BackgroundRecord, Record
+        from experiments.screen import Screen
+        from experiments.track import Mirror
+
+        self.sweep, self.store, self.file = sweep, store, file
+        self.mirror = BackgroundMirror(Mirror(store.root, sweep.plan()))
+        self.record = BackgroundRecord(Record(sweep, store))
+        self.screen = Screen(sweep, store, trials, lambda: self.mirror.behind)
+        self.stopped: str | None = None
+
+    def nudge(self) -> None:
+        self.mirror.nudge()
+        self.record.nudge()
+
+    def follow(self) -> None:
+        """A study has chosen: its cells have their signatures now. Raises OSError."""
+        from experiments.studies import Studies
+        from experiments.track import Mirror
+
+        self.sweep = Studies(self.sweep, self.store).sweep  # all rows, where a launch has some
+        self.sweep.save(self.store, self.file)
+        self.record.record.sweep = self.sweep
+        self.mirror.follow(Mirror(self.store.root, self.sweep.plan()))
+        self.screen.follow(self.sweep)
+
+    def close(self) -> None:
+        self.screen.note("bringing MLflow up to date")
+        problems = self.record.close(timeout_s=60), self.mirror.close(timeout_s=60)
+        self.screen.close()
+        for problem in filter(None, problems):
+            print(problem, file=sys.stderr)
+
+
+def _launch(supply: "Supply", executor: "Executor | None", views: Views, limits: "Limits") -> None:
     from experiments.code import identity
-    from experiments.todo import read_data
-
-    planned = sweep.plan()
-    if not todo and not track.pending(ledger.root, planned):
-        print(f"{sweep.name}: nothing to do, all {len(sweep.cells)} cells have their result.")
-        print_failures(sweep, ledger)
-        print(f"shapelex table {file}{elsewhere(ledger)}")
-        return
-
-    from experiments.execute import EXECUTORS
     from experiments.launch import Launch
-    from experiments.screen import Screen
 
     try:
-        read_data(sweep, todo, ledger, print)
-    except (ValueError, OSError) as error:
-        fail(str(error))
-    mirror = BackgroundMirror(track.Mirror(ledger.root, planned))
-    screen = Screen(sweep, ledger, len(todo[: limits.trials]), lambda: mirror.behind)
-    try:
-        if todo:
-            made = EXECUTORS[executor](workers, devices)
-            launch = Launch(sweep, ledger, made, screen, mirror.nudge, identity(), limits)
-            _listen(launch, executor)
-            screen.note(_said(launch.run(todo)))
+        if executor is not None:
+            launch = Launch(supply, supply.store, executor, views.screen, views.nudge, identity(), limits)
+            _listen(launch)
+            summary = launch.run()
+            views.stopped = summary.stopped
+            views.screen.note(str(summary))
     except (KeyboardInterrupt, SystemExit):
-        screen.close()
+        views.screen.close()
         print("stopped at once. The same command goes on.")
         raise typer.Exit(130) from None
     finally:
-        screen.note("bringing MLflow up to date")
-        problem = mirror.close(timeout_s=60)
-        screen.close()
-        if problem:
-            print(problem, file=sys.stderr)
-    sweep.save(ledger, file)  # this launch's plan, whatever was planned since
-    print_table(sweep.name, ledger.root, "test/macro_f1", None)
-    print_failures(sweep, ledger)
-    print(f"\nMLflow: shapelex ui{elsewhere(ledger)}")
-    print(f"This table again: shapelex table {file}{elsewhere(ledger)}")
-    if todo and launch.stopped in SIGNALS.values():
-        raise typer.Exit(130)
+        views.close()
 
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGUSR2: "SIGUSR2"}
 
 
-def _listen(launch: "Launch", executor: str) -> None:
+def _listen(launch: "Launch") -> None:
     """A first signal lets trials give themselves back with a checkpoint, a second ends all at once."""
 
     def stop(number: int, frame: Any) -> None:
-        if executor == "inline":  # the trial runs in this very process
-            raise KeyboardInterrupt
         launch.stop(SIGNALS[signal.Signals(number)])
 
     for number in SIGNALS:
         signal.signal(number, stop)
-
-
-def _said(summary: "Summary") -> str:
-    line = f"{summary.done} done, {summary.failed} failed in {summary.seconds:.0f} s"
-    if summary.overhead_s is not None:
-        line += f"; median cost a trial outside training and evaluation {summary.overhead_s:.2f} s"
-    if summary.stopped is not None:
-        line += f"; stopped: {summary.stopped}. The same command goes on"
-    return line

@@ -70,17 +70,20 @@ class InlineExecutor:
     """Runs each task inside the coordinator's process, as it starts: for debugging."""
 
     def __init__(self, workers: int, devices: list[str]) -> None:
-        self.free = devices[:1]
+        self.free, self.busy = devices[:1], False
         self.ended: list[tuple[Task, str, str | None]] = []
 
     def start(self, task: Task) -> None:
         from experiments import trial
 
         device, how = self.free.pop(0), None
+        self.busy = True
         try:
             how = trial.CALLS[task.call](task.jobs, False)
         except Exception as error:
             how = f"{type(error).__name__}: {error}"
+        finally:
+            self.busy = False
         self.ended.append((task, device, how))
 
     def poll(self, timeout_s: float) -> list[tuple[Task, str | None]]:
@@ -89,7 +92,8 @@ class InlineExecutor:
         return [(task, how) for task, _, how in ended]
 
     def interrupt(self) -> None:
-        pass
+        if self.busy:  # called by a signal, in the midst of the trial
+            raise KeyboardInterrupt
 
     def kill(self, task: Task) -> None:
         pass

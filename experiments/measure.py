@@ -17,7 +17,7 @@ from experiments.execute import Job
 from experiments.fcn import Training, predict
 from experiments.ledger import Store
 from experiments.stage import find, stage
-from experiments.train import Sides, Trained, augment, train
+from experiments.train import Trained, augment, train
 from model import checkpoint
 from model.guided import GuidedVQShape
 
@@ -28,14 +28,15 @@ class Measure(NamedTuple):
     config: RunConfig
     job: Job
     loaded: data.Loaded
-    sides: Sides
+    sides: tuple[data.Side, ...]  # without test, where it is not evaluated
     attempt: Attempt
 
 
 def measure(config: RunConfig, job: Job, attempt: Attempt) -> dict[str, Any]:
     """The parts of a result that come from running the trial."""
     loaded = data.load_split(config.data, str(job.digests["data"]), Store(Path(job.store)).cache)
-    asked = Measure(config, job, loaded, loaded.sides(job.device), attempt)
+    sides = loaded.sides(job.device)[: 2 if config.evaluate == "validation" else 3]
+    asked = Measure(config, job, loaded, sides, attempt)
     found = {"best_epoch": None, "cost": {}} | MEASURES[config.baseline](asked)
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found["cost"]["peak_memory_mb"] = peak_kb / 1024
@@ -63,17 +64,14 @@ def core(asked: Measure) -> dict[str, Any]:
         attempt.check()
         encoded.append(metrics.encode(trained.model, side))
     found = probed(asked, [e.features for e in encoded], config.probe.representation)
+    found["metrics"]["val/series_mse"] = metrics.series_mse(trained.model, sides[1], encoded[1].tokens)
     attempt.check()
-    test = metrics.errors(trained.model, sides[2], encoded[2].tokens)
-    found["metrics"] |= {
-        "val/series_mse": metrics.series_mse(trained.model, sides[1], encoded[1].tokens),
-        "test/series_mse": test.series_mse,
-        "test/shape_mse": test.shape_mse,
-        "test/series_mse_shuffled_codes": test.series_mse_shuffled_codes,
-        **metrics.code_health(trained.model, encoded[2].code),
-    }
-    if config.figures:
-        draw(config, loaded, trained.model, sides[2], encoded[2].code, folder / "figures")
+    for side, (_, code, tokens) in zip(sides[2:], encoded[2:], strict=True):
+        test = metrics.errors(trained.model, side, tokens)
+        found["metrics"] |= {f"test/{name}": value for name, value in test._asdict().items()}
+        found["metrics"] |= metrics.code_health(trained.model, code)
+        if config.figures:
+            draw(config, loaded, trained.model, side, code, folder / "figures")
     clock.evaluation(started)
     checkpoint.save_pretrained(trained.model, folder / "model")
     if known is not None:
@@ -102,17 +100,18 @@ def minirocket(asked: Measure) -> dict[str, Any]:
 
 def fcn(asked: Measure) -> dict[str, Any]:
     """Train the network on labels; its own predictions count."""
-    config, _, loaded, (training, val, test), attempt = asked
+    config, _, loaded, (training, val, *tests), attempt = asked
     change = augment(config, loaded, training)
     attempt.clock.training()
     model, best_epoch = Training(config, training, len(loaded.classes), attempt, change).fit(val)
     attempt.clock.trained()
     started = time.time()
-    predicted = [predict(model, side) for side in (val, test)]
-    found = reported(asked, predicted[1])
-    scores = metrics.scores(test.label, predicted[1])
-    found["metrics"] = {f"test/{name}": value for name, value in scores.items()}
-    found["metrics"]["val/macro_f1"] = metrics.macro_f1(val.label, predicted[0])
+    found: dict[str, Any] = {"metrics": {"val/macro_f1": metrics.macro_f1(val.label, predict(model, val))}}
+    for test in tests:
+        predicted = predict(model, test)
+        found |= reported(asked, predicted)
+        scores = metrics.scores(test.label, predicted)
+        found["metrics"] |= {f"test/{name}": value for name, value in scores.items()}
     attempt.clock.evaluation(started)
     return {"best_epoch": best_epoch, "cost": {"parameters": _parameters(model)}, **found}
 
@@ -131,12 +130,17 @@ def _parameters(model: torch.nn.Module) -> int:
 
 def probed(asked: Measure, features: list[dict[str, np.ndarray]], primary: str) -> dict[str, Any]:
     """Probe every representation; the primary one's numbers carry no representation in their names."""
-    labels = asked.sides[0].label, asked.sides[1].label, asked.sides[2].label
+    labels, penalties = [side.label for side in asked.sides], asked.config.probe.penalties
     out: dict[str, Any] = {"metrics": {}}
     sides = [probe.blocks(side) for side in features]
     for name in sides[0]:
-        x = sides[0][name], sides[1][name], sides[2][name]
-        tested = probe.test(x, labels, asked.config.probe.penalties)
+        x = [side[name] for side in sides]
+        if len(x) == 2:
+            found = probe.tune(x[0], labels[0], x[1], labels[1], penalties).val_macro_f1
+            out["metrics"] |= {f"val/{name}/macro_f1": found}
+            out["metrics"] |= {"val/macro_f1": found} if name == primary else {}
+            continue
+        tested = probe.test((x[0], x[1], x[2]), (labels[0], labels[1], labels[2]), penalties)
         for key, value in tested.metrics.items():
             side, metric = key.split("/")
             out["metrics"][f"{side}/{name}/{metric}"] = value

@@ -3,6 +3,7 @@
 Clocks of files are compared with themselves alone, and time is this process's monotonic one.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ class Since:
     def __init__(self) -> None:
         self.seen: dict[str, tuple[Any, float]] = {}
 
-    def same_s(self, signature: str, sight: Any, now: float) -> float:
+    def same_s(self, signature: str, sight: Any) -> float:
         """Seconds for which `sight` has been the trial's."""
+        now = time.monotonic()
         before, since = self.seen.get(signature, (None, now))
         self.seen[signature] = (sight, since if sight == before else now)
         return now - self.seen[signature][1]

@@ -95,12 +95,17 @@ class Screen:
     def ended(self, name: str, result: dict[str, Any]) -> None:
         self.ended_trials += 1
         self.standing.take(result["signature"], result)
+        self.trials = max(self.trials, self.ended_trials)
         name = f"{self.ended_trials:>{len(str(self.trials))}}/{self.trials}  {name}"
         if result["status"] == "done":
             score, seconds = 100 * result["metrics"]["val/macro_f1"], result["cost"]["total_s"]
             self.note(f"{name}: validation macro-F1 {score:.1f}, {seconds:.1f} s")
         else:
             self.note(f"{name}: failed: {result['error']}")
+
+    def follow(self, sweep: Sweep) -> None:
+        """The sweep as it is planned now: a study has chosen."""
+        self.standing = Standing(sweep, self.standing.store)
 
     def close(self) -> None:
         self.load.close()

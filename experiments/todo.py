@@ -1,6 +1,7 @@
 """What a launch has to run: the cells that have no result, and those that are asked for again."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from experiments import lease
 from experiments.ledger import Store
@@ -8,21 +9,30 @@ from experiments.plan import Sweep
 from experiments.yamlfile import nearest
 
 
-def unfinished(
-    sweep: Sweep, store: Store, only: tuple[str, ...] = (), retry_failed: bool = False, force: bool = False
-) -> list[str]:
-    """Signatures in the plan's order, each once. only: rows or variants, ValueError for an unknown one;
-    retry_failed: failed trials too, but for diverged ones, which would diverge again; force: all."""
+def narrowed(sweep: Sweep, only: tuple[str, ...]) -> Sweep:
+    """Only these rows or variants of the sweep, all where none is named. Raises ValueError for an unknown
+    one."""
     known = dict.fromkeys(name for row in sweep.rows for name in (row.name, row.variant))
     for name in only:
         if name not in known:
             raise ValueError(f"no row or variant is named {name!r}: {nearest(name, list(known))}")
-    cells = [cell for cell in sweep.cells if not only or {cell.row, cell.variant} & set(only)]
+    rows = [row for row in sweep.rows if not only or {row.name, row.variant} & set(only)]
+    names = {row.name for row in rows}
+    cells = [cell for cell in sweep.cells if cell.row in names]
+    searches = tuple(search for search in sweep.searches if search.row in names)
+    return replace(sweep, rows=rows, cells=cells, searches=searches) if only else sweep
+
+
+def unfinished(sweep: Sweep, store: Store, retry_failed: bool = False, force: bool = False) -> list[str]:
+    """Signatures in the plan's order, each once; not those that a study has yet to choose. retry_failed:
+    failed trials too, but for diverged ones, which would diverge again; force: all."""
     out = []
-    for signature in dict.fromkeys(cell.signature for cell in cells):
+    for signature in dict.fromkeys(cell.signature for cell in sweep.cells):
         lease.settled(store.trial(signature))
         result = store.result(signature)
         again = result is not None and result["status"] == "failed" and result.get("failure") != "diverged"
+        if signature in sweep.waiting:
+            continue
         if result is None or force or (retry_failed and again):
             out.append(signature)
     return out

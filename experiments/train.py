@@ -4,6 +4,7 @@ W windows, M channels, T steps, Y classes.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,8 +22,6 @@ from model.batch import Sizes
 from model.guided import GuidedVQShape
 from model.recompute import recompute
 
-Sides = tuple[data.Side, data.Side, data.Side]  # training, validation, test
-
 
 class Trained(NamedTuple):
     """The chosen epoch's model, on the trial's device."""
@@ -31,10 +30,12 @@ class Trained(NamedTuple):
     best_epoch: int
 
 
-def train(config: RunConfig, job: Job, loaded: data.Loaded, sides: Sides, attempt: Attempt) -> Trained:
+def train(
+    config: RunConfig, job: Job, loaded: data.Loaded, sides: Sequence[data.Side], attempt: Attempt
+) -> Trained:
     """Fit on training windows, on from what the attempt saved; where `train.select` says so, validation picks
     the epoch by macro-F1 of the primary representation's probe, ties by lower reconstruction error."""
-    training, val = sides[:2]
+    training, val = sides[0], sides[1]
     text, best, clock = read_text(config, job, loaded), Best(config.train), attempt.clock
     model = build(config, training, len(loaded.classes), text)
     if attempt.saved is not None:

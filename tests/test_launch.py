@@ -23,9 +23,11 @@ from experiments.cli import app
 from experiments.cli_run import SIGNALS
 from experiments.code import Code
 from experiments.execute import InlineExecutor, LocalExecutor, Task
-from experiments.launch import Launch, Limits, Summary
+from experiments.launch import Launch, Limits
 from experiments.ledger import Store
 from experiments.plan import Sweep
+from experiments.report import Summary
+from experiments.supply import Supply
 from experiments.sweep import load
 from experiments.todo import read_data, unfinished
 
@@ -126,16 +128,17 @@ def test_how_far_encoding_is_reaches_the_report_while_a_launch_prepares(finished
         def poll(self, timeout_s: float) -> list[tuple[Task, str | None]]:
             return super().poll(timeout_s) if seen else []
 
-    launch = launch_of(sweep, store, Preparing(1, ["cpu"]), Log(seen.append))
-    launch.jobs.accepted = dict.fromkeys(sweep.configs, 0)
+    launch = launch_of(sweep, store, Preparing(1, ["cpu"]), Log(seen.append), list(sweep.configs))
+    launch.add()
     launch.log.write_text("encoded 20 of 876 texts\nencoded 40 of 876 texts\n")
-    launch.prepare(list(sweep.configs))
+    launch.prepare()
     launch.log.unlink()
     assert seen == [["encoding texts"]]
 
 
-def launch_of(sweep: Sweep, store: Store, executor: Any, log: Log) -> Launch:
-    return Launch(sweep, store, executor, log, lambda: None, Code("code", None, None, b""), Limits())
+def launch_of(sweep: Sweep, store: Store, executor: Any, log: Log, todo: list[str]) -> Launch:
+    supply, code = Supply(sweep, store, todo, None, lambda _: None), Code("code", None, None, b"")
+    return Launch(supply, store, executor, log, lambda: None, code, Limits())
 
 
 class Rescued(NamedTuple):
@@ -168,12 +171,11 @@ def rescued(
     killed, retried = Log(), Log()
     killer = threading.Thread(target=kill)
     killer.start()
-    first = launch_of(sweep, store, LocalExecutor(1, ["cpu"]), killed)
-    first.run(unfinished(sweep, store))
+    launch_of(sweep, store, LocalExecutor(1, ["cpu"]), killed, unfinished(sweep, store)).run()
     killer.join()
     assert unfinished(sweep, store) == []
-    again = launch_of(sweep, store, LocalExecutor(1, ["cpu"]), retried)
-    summary = again.run(unfinished(sweep, store, retry_failed=True))
+    failed = unfinished(sweep, store, retry_failed=True)
+    summary = launch_of(sweep, store, LocalExecutor(1, ["cpu"]), retried, failed).run()
     return Rescued(sweep, store, victim, killed, retried, summary)
 
 

@@ -1,0 +1,115 @@
+"""What a launch has to run, as it becomes known: a sweep's cells, and where it searches, what its studies ask
+for and what they choose."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from experiments.config import RunConfig
+from experiments.ledger import Store
+from experiments.plan import Sweep
+from experiments.stage import stage
+from experiments.studies import Studies
+
+
+@dataclass(frozen=True)
+class Trial:
+    """label: what a person calls it."""
+
+    signature: str
+    config: RunConfig
+    digests: dict[str, str | None]
+    row: str
+    label: str
+
+    @cached_property
+    def epochs(self) -> int:
+        return 1 if "train" in self.config.unused() else self.config.train.epochs
+
+    @cached_property
+    def stage(self) -> str | None:
+        """See `experiments.stage`."""
+        return stage(self.config, self.digests)
+
+    def asked(self) -> dict[str, Any]:
+        """What a result says of it."""
+        config = self.config.model_dump(mode="json")
+        return {"signature": self.signature, "config": config, "digests": self.digests}
+
+
+class Supply:
+    """Of the cells `todo` of `sweep`. settled: is told of the sweep each time that a study has chosen."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        store: Store,
+        todo: list[str],
+        studies: Studies | None,
+        settled: Callable[[Sweep], None],
+    ) -> None:
+        self.sweep, self.store, self.studies, self.settled = sweep, store, studies, settled
+        self.given: dict[str, Trial] = {}
+        if studies is not None:
+            self.sweep = studies.sweep
+        self.first = self._cells(sweep, todo)
+
+    def _cells(self, sweep: Sweep, signatures: Iterable[str]) -> list[Trial]:
+        cells = {cell.signature: cell for cell in reversed(sweep.cells)}
+        return [
+            Trial(s, sweep.configs[s], sweep.digests[s], cells[s].row, sweep.label(cells[s]))
+            for s in signatures
+        ]
+
+    @property
+    def open(self) -> bool:
+        """Whether more may come."""
+        return self.studies is not None and self.studies.open
+
+    def news(self) -> list[Trial]:
+        """What is to be run and was not told of before."""
+        found, self.first = self.first, []
+        if self.studies is not None:
+            asked = self.studies.ready()
+            found += [Trial(a.signature, a.config, a.digests, a.row, a.label) for a in asked]
+            if self.studies.sweep is not self.sweep:
+                self.sweep = self.studies.sweep
+                self.settled(self.sweep)
+                chosen = dict.fromkeys(cell.signature for cell in self.sweep.cells)
+                left = [s for s in chosen if s not in self.sweep.waiting and self.store.result(s) is None]
+                found += self._cells(self.sweep, left)
+        news = {trial.signature: trial for trial in found if trial.signature not in self.given}
+        self.given |= news
+        return list(news.values())
+
+    def again(self, signature: str) -> None:
+        """The trial ended without a result: if a study still asks for it, it is news again."""
+        if self.studies is not None and self.given[signature].config.evaluate == "validation":
+            del self.given[signature]
+
+    def pruned(self, running: Iterable[str]) -> list[str]:
+        """Those of the running trials that no study waits for any more."""
+        return [s for s in running if self.studies is not None and self.studies.look(s)]
+
+    def ended(self, signature: str, result: dict[str, Any] | None) -> None:
+        if self.studies is not None:
+            self.studies.ended(signature, result)
+
+    def failures(self) -> list[tuple[Trial, str]]:
+        """The cells of studies that ended without a choice, and why; once each."""
+        if self.studies is None:
+            return []
+        found = {s: why for s, why in self.studies.failures().items() if s not in self.given}
+        trials = self._cells(self.studies.sweep, found)
+        self.given |= {trial.signature: trial for trial in trials}
+        return [(trial, found[trial.signature]) for trial in trials if self._fails(trial.signature)]
+
+    def _fails(self, signature: str) -> bool:
+        return self.store.result(signature) is None
+
+    def unasked(self) -> int:
+        """How many trials studies have yet to ask for or to choose."""
+        if self.studies is None:
+            return 0
+        return self.studies.counts()["waiting"] + len(self.studies.sweep.waiting)
