@@ -304,9 +304,10 @@ def main() -> None:
             shutil.rmtree(store.root)
     for name, count in sorted(total.items()):
         print(f"  {count:4d}  {name}")
-    tried, bad = sum(total.values()), lost + doubled + changed
+    count, wrong = sum(total.values()), lost + doubled + changed
     print(
-        f"tried {tried}, survived {tried - min(tried, bad)}, results lost {lost}, doubled {doubled}, ", end=""
+        f"tried {count}, survived {count - min(count, wrong)}, results lost {lost}, doubled {doubled}, ",
+        end="",
     )
     print(f"changed {changed}; {stores} stores of {cells} trials, seed {args.seed}")
     sys.exit(bool(wrong))

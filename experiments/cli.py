@@ -80,7 +80,12 @@ def status(
     if sweep.searches:
         tried = Studies(sweep, ledger).counts()
         words = ("complete", "pruned", "failed", "running", "waiting")
-        print("search trials: " + ", ".join(f"{tried[state]} {state}" for state in words if tried[state]))
+        print(
+            "search trials: "
+            + ", ".join(f"{tried[state]} {state}" for state in words if tried[state]).replace(
+                "running", "begun"
+            )
+        )
     if behind:
         print(f"MLflow is {behind} cells behind: shapelex sync {file}{elsewhere(ledger)}")
     for line in [*failures.failed(standing, every), *failures.waiting(standing)]:

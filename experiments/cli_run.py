@@ -83,7 +83,7 @@ def run(
     except (ValueError, OSError) as error:
         fail(str(error))
     supply = Supply(asked, ledger, todo, studies, lambda chosen: views.follow())
-    views = Views(sweep, ledger, file, limits.trials or len(todo) + supply.unasked())
+    views = Views(sweep, ledger, file, limits.trials or len(todo) + supply.left())
     _launch(supply, EXECUTORS[executor](workers or len(names), names) if left else None, views, limits)
     views.sweep.save(ledger, file)  # this launch's plan, whatever was planned since
     print_table(sweep.name, ledger.root, "test/macro_f1", None)

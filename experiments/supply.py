@@ -108,6 +108,10 @@ class Supply:
     def _fails(self, signature: str) -> bool:
         return self.store.result(signature) is None
 
+    def left(self) -> int:
+        """How many trials studies have yet to see the end of or to choose."""
+        return self.unasked() + (0 if self.studies is None else self.studies.counts()["running"])
+
     def unasked(self) -> int:
         """How many trials studies have yet to ask for or to choose."""
         if self.studies is None:
