@@ -305,11 +305,9 @@ def main() -> None:
     for name, count in sorted(total.items()):
         print(f"  {count:4d}  {name}")
     count, wrong = sum(total.values()), lost + doubled + changed
-    print(
-        f"tried {count}, survived {count - min(count, wrong)}, results lost {lost}, doubled {doubled}, ",
-        end="",
-    )
-    print(f"changed {changed}; {stores} stores of {cells} trials, seed {args.seed}")
+    outcome = f"results lost {lost}, doubled {doubled}, changed {changed}"
+    print(f"{stores} stores of {cells} trials, seed {args.seed}")
+    print(f"tried {count}, survived {count - min(count, wrong)}, {outcome}")
     sys.exit(bool(wrong))
 
 

@@ -79,13 +79,9 @@ def status(
     print(", ".join(f"{counts[s]} {s}" for s in shown) + f" of {len(sweep.cells)} cells")
     if sweep.searches:
         tried = Studies(sweep, ledger).counts()
-        words = ("complete", "pruned", "failed", "running", "waiting")
-        print(
-            "search trials: "
-            + ", ".join(f"{tried[state]} {state}" for state in words if tried[state]).replace(
-                "running", "begun"
-            )
-        )
+        words = {"complete": "complete", "pruned": "pruned", "failed": "failed", "running": "asked"}
+        said = [f"{tried[state]} {word}" for state, word in words.items() if tried[state]]
+        print(f"search trials: {', '.join([*said, str(tried['waiting'])])} not asked yet")
     if behind:
         print(f"MLflow is {behind} cells behind: shapelex sync {file}{elsewhere(ledger)}")
     for line in [*failures.failed(standing, every), *failures.waiting(standing)]:
