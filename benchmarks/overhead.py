@@ -28,8 +28,9 @@ from typing import Any, NamedTuple
 
 from experiments.code import identity
 from experiments.execute import Job, LocalExecutor
-from experiments.launch import Launch, Limits
+from experiments.launch import Launch
 from experiments.ledger import Store
+from experiments.limits import Limits
 from experiments.report import Summary
 from experiments.supply import Supply
 from experiments.sweep import load

@@ -1,5 +1,6 @@
 """`shapelex run`: launch a sweep, show how it goes, end with its table."""
 
+import os
 import re
 import signal
 import sys
@@ -21,8 +22,10 @@ from experiments.fail import fail
 
 if TYPE_CHECKING:
     from experiments.execute import Executor
-    from experiments.launch import Launch, Limits
+    from experiments.launch import Launch
     from experiments.ledger import Store
+    from experiments.limits import Limits
+    from experiments.packing import Packing
     from experiments.plan import Sweep
     from experiments.supply import Supply
 
@@ -34,6 +37,9 @@ def run(
         int | None, typer.Option(min=1, help="trials at a time; by default one a device")
     ] = None,
     devices: Annotated[str, typer.Option(help="cpu, or cuda:0,cuda:1; workers share them in turn")] = "cpu",
+    per_gpu: Annotated[
+        str | None, typer.Option(help="trials at a time on each GPU: a number, or auto, as many as fit")
+    ] = None,
     executor: Annotated[str, typer.Option(help="local (a process a trial) or inline")] = "local",
     only: Annotated[list[str] | None, typer.Option(help="this row or variant alone; may be repeated")] = None,
     max_trials: Annotated[int | None, typer.Option(min=1, help="start this many trials, then stop")] = None,
@@ -48,7 +54,7 @@ def run(
     """Run what is not done yet; the same command goes on after any stop."""
     from experiments import track
     from experiments.execute import EXECUTORS
-    from experiments.launch import Limits
+    from experiments.limits import Limits, seconds
     from experiments.studies import Studies
     from experiments.supply import Supply
     from experiments.todo import narrowed, read_data, unfinished
@@ -61,8 +67,12 @@ def run(
         fail(f"--devices {devices}: expected cpu, or cuda:0,cuda:1,...")
     if executor == "inline" and max(workers or 1, len(names)) > 1:
         fail("--executor inline runs one trial at a time on one device: use local for more")
-    time_s = None if time_limit is None else _seconds("--time-limit", time_limit)
-    limits = Limits(retries, max_trials, time_s, _seconds("--timeout", timeout))
+    workers, packing = _slots(workers, names, per_gpu)
+    try:
+        time_s = None if time_limit is None else seconds(time_limit)
+        limits = Limits(retries, max_trials, time_s, seconds(timeout))
+    except ValueError as error:
+        fail(f"--time-limit or --timeout {error}")
     sweep, ledger = load(file, store)
     try:
         asked = narrowed(sweep, tuple(only or ()))
@@ -84,7 +94,7 @@ def run(
         fail(str(error))
     supply = Supply(asked, ledger, todo, studies, lambda chosen: views.follow())
     views = Views(sweep, ledger, file, limits.trials or len(todo) + supply.left())
-    _launch(supply, EXECUTORS[executor](workers or len(names), names) if left else None, views, limits)
+    _launch(supply, EXECUTORS[executor](workers, names, packing) if left else None, views, limits)
     views.sweep.save(ledger, file)  # this launch's plan, whatever was planned since
     print_table(sweep.name, ledger.root, "test/macro_f1", None)
     print_failures(views.sweep, ledger)
@@ -94,14 +104,20 @@ def run(
         raise typer.Exit(130)
 
 
-def _seconds(option: str, text: str) -> float:
-    """Of e.g. 90s, 5m, 2h30m or 1d."""
-    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-    parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
-    total = sum(float(number) * units[unit] for number, unit in parts)
-    if "".join(number + unit for number, unit in parts) != text or total <= 0:
-        fail(f"{option} {text}: expected a time, e.g. 90s, 30m or 2h30m")
-    return total
+def _slots(workers: int | None, devices: list[str], per_gpu: str | None) -> "tuple[int, Packing | None]":
+    """How many trials at a time, and who says how many on each device."""
+    from experiments.packing import Packing
+
+    if per_gpu is None:
+        return workers or len(devices), None
+    if "cpu" in devices:
+        fail("--per-gpu is for GPUs: name them with --devices cuda:0,cuda:1,...")
+    if per_gpu == "auto":
+        return workers or os.cpu_count() or 1, Packing(None)
+    if not per_gpu.isdecimal() or int(per_gpu) < 1:
+        fail(f"--per-gpu {per_gpu}: expected a number from 1, or auto")
+    most = int(per_gpu) * len(devices)
+    return min(workers or most, most), Packing(int(per_gpu))
 
 
 class Views:

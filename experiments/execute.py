@@ -2,8 +2,8 @@
 
 The contract: `start(task)` while `free`; `poll(timeout_s)` returns the tasks that ended since, with how
 (None: it did all it was asked to; else a word of `trial.run`, or how it died); `interrupt()` asks whatever
-runs to give itself back, `kill(task)` ends one at once, `close()` all. A trial's outcome is in the ledger,
-never in what an executor returns.
+runs to give itself back, `kill(task)` ends one at once, `close()` all; `learn` is told what an ended trial
+says of the room that trials need. A trial's outcome is in the ledger, never in what an executor returns.
 """
 
 import contextlib
@@ -21,12 +21,15 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from experiments.packing import Packing, sample
+
 # Python 3.11's fork server does not import `__main__`, whatever it is told; for `shapelex` that is the cli.
 PRELOAD = ["__main__", "experiments.cli", "experiments.trial"]
 LOST = 255  # the exit code of a process whose fork server died, and with it the news of its end
 ENDS = ("held", "lost", "pre-empted", "pruned", "out of memory", "disk full")  # of trial.run, as exit codes
 FIRST_END = 80
 PR_SET_PDEATHSIG = 1
+LOOK_S = 2.0  # between looks at GPUs
 
 
 class Job(NamedTuple):
@@ -57,19 +60,20 @@ class Task(NamedTuple):
 
 
 class Executor(Protocol):
-    free: list[str]
-
+    @property
+    def free(self) -> list[str]: ...
     def start(self, task: Task) -> None: ...
     def poll(self, timeout_s: float) -> list[tuple[Task, str | None]]: ...
     def interrupt(self) -> None: ...
     def kill(self, task: Task) -> None: ...
+    def learn(self, task: Task, how: str | None, peak_mb: float | None) -> None: ...
     def close(self) -> None: ...
 
 
 class InlineExecutor:
     """Runs each task inside the coordinator's process, as it starts: for debugging."""
 
-    def __init__(self, workers: int, devices: list[str]) -> None:
+    def __init__(self, workers: int, devices: list[str], packing: Packing | None = None) -> None:
         self.free, self.busy = devices[:1], False
         self.ended: list[tuple[Task, str, str | None]] = []
 
@@ -98,20 +102,61 @@ class InlineExecutor:
     def kill(self, task: Task) -> None:
         pass
 
+    def learn(self, task: Task, how: str | None, peak_mb: float | None) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
 
 class LocalExecutor:
     """A process a task, forked from a server that has imported torch and Lightning once. Each leads a process
-    group of its own."""
+    group of its own. packing: at most `workers`, as many on each device as it says; else `workers` slots, the
+    devices in turn."""
 
-    def __init__(self, workers: int, devices: list[str]) -> None:
-        self.free = [devices[i % len(devices)] for i in range(workers)]
+    def __init__(self, workers: int, devices: list[str], packing: Packing | None = None) -> None:
+        self.workers, self.devices, self.packing = workers, devices, packing
+        self.peak_mb: float | None = None  # the largest of any trial
+        self.running: list[tuple[BaseProcess, Task, str]] = []
+        self.closed = threading.Event()
+        self.slots = [devices[i % len(devices)] for i in range(workers)]
+        if packing is not None:
+            os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts
+            self.look()
+            threading.Thread(target=self._keep_looking, daemon=True).start()
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOAD)
-        self.running: list[tuple[BaseProcess, Task, str]] = []
         _ensure_server()  # its imports take seconds: begin at once, while the caller still plans
+
+    @property
+    def free(self) -> list[str]:
+        """A device for each task that may start now."""
+        used = [device for _, _, device in self.running]
+        if self.packing is not None:
+            counts = {device: used.count(device) for device in self.devices}
+            return self.packing.free(counts, self.peak_mb)[: self.workers - len(used)]
+        left = list(self.slots)
+        for device in used:
+            left.remove(device)
+        return left
+
+    def look(self) -> None:
+        """See what the devices hold. nvidia-smi takes up to seconds."""
+        for device in self.devices:
+            running = [other for _, _, other in self.running].count(device)
+            if self.packing is not None and (use := sample(device)) is not None:
+                self.packing.seen(device, running, use)
+
+    def _keep_looking(self) -> None:
+        while not self.closed.wait(LOOK_S):
+            self.look()
+
+    def learn(self, task: Task, how: str | None, peak_mb: float | None) -> None:
+        if peak_mb is not None:
+            self.peak_mb = max(peak_mb, self.peak_mb or 0.0)
+        if how == "out of memory" and self.packing is not None:
+            device = task.jobs[0].device
+            self.packing.ran_out(device, 1 + [other for _, _, other in self.running].count(device))
 
     def start(self, task: Task) -> None:
         for last in (False,) * 50 + (True,):
@@ -124,18 +169,17 @@ class LocalExecutor:
                 if last:
                     raise
                 time.sleep(0.1)  # the server has just died: the system takes a moment to say so
-        self.running.append((process, task, self.free.pop(0)))
+        self.running.append((process, task, task.jobs[0].device))
 
     def poll(self, timeout_s: float) -> list[tuple[Task, str | None]]:
         multiprocessing.connection.wait([p.sentinel for p, _, _ in self.running], timeout_s)
         ended = []
         for entry in list(self.running):
-            process, task, device = entry
+            process, task, _ = entry
             if process.exitcode is None:
                 continue
             _kill_group(process, ended=process.exitcode != LOST)  # what it left; with its server lost, itself
             self.running.remove(entry)
-            self.free.append(device)
             ended.append((task, _ending(process.exitcode)))
             process.close()
         return ended
@@ -152,6 +196,7 @@ class LocalExecutor:
                 _kill_group(process)
 
     def close(self) -> None:
+        self.closed.set()
         for process, _, _ in self.running:
             _kill_group(process)
         for process, _, _ in self.running:
@@ -223,7 +268,7 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-EXECUTORS: dict[str, Callable[[int, list[str]], Executor]] = {
+EXECUTORS: dict[str, Callable[[int, list[str], Packing | None], Executor]] = {
     "inline": InlineExecutor,
     "local": LocalExecutor,
 }

@@ -7,15 +7,16 @@ import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from experiments import failure, lease
 from experiments.code import Code
 from experiments.encoder import encoded
 from experiments.execute import Executor, Task
-from experiments.failure import RETRIES, Again, unwritable
+from experiments.failure import Again, unwritable
 from experiments.jobs import Jobs
 from experiments.ledger import Store, locked
+from experiments.limits import Limits
 from experiments.progress import Since, epochs_done, shown
 from experiments.queue import Queue
 from experiments.report import Report, Summary
@@ -25,17 +26,6 @@ POLL_S = 0.2
 SHOW_S = 0.5
 LOOK_S = 2.0  # between looks at time-outs, at other launches' trials, and at a disk that was full
 GRACE_S = 30.0  # for running trials to give themselves back
-TIMEOUT_S = 1800.0
-
-
-class Limits(NamedTuple):
-    """Of a launch: how often a crashed trial is run again, how many trials it may start, seconds that it may
-    take, and that a trial may take without getting on."""
-
-    retries: int = RETRIES
-    trials: int | None = None
-    time_s: float | None = None
-    timeout_s: float = TIMEOUT_S
 
 
 class Launch:
@@ -124,10 +114,10 @@ class Launch:
     def tell(self) -> None:
         self.partly |= {s: epochs_done(self.store.trial(s)) for s in self.running}
         done = self.epochs_ended + sum(min(self.trials[s].epochs, n) for s, n in self.partly.items() if n)
-        most = max(trial.epochs for trial in self.trials.values())
+        most = max((trial.epochs for trial in self.trials.values()), default=1)
         total = float(self.epochs_given + most * self.supply.unasked())
         if self.limits.trials is not None:  # as if the others were like these
-            total = total * min(1.0, self.limits.trials / len(self.trials))
+            total = total * min(1.0, self.limits.trials / max(1, len(self.trials)))
         self.report.progress(min(total, done), total, [self.trials[s].row for s in self.running])
 
     def work_left(self) -> bool:
@@ -147,6 +137,8 @@ class Launch:
                 path.unlink(missing_ok=True)
         self.report.note("preparing data and text")
         jobs = [self.jobs.make(signature, self.executor.free[0]) for signature in self.trials]
+        if not jobs:
+            return
         self.executor.start(Task("prepare", jobs, self.log))
         while not (ended := self.executor.poll(POLL_S)):
             if texts := encoded(self.log):
@@ -204,6 +196,8 @@ class Launch:
         """Accept what an ended trial left, or decide how it goes on."""
         trial = self.store.trial(signature)
         lease.settled(trial)
+        cost = (self.store.result(signature) or {}).get("cost", {})
+        self.executor.learn(self.running[signature], how, cost.get("peak_gpu_memory_mb"))
         if not self.take(signature):
             if how == "pruned":
                 self.forget(signature)
