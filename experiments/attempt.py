@@ -28,27 +28,28 @@ class Clock:
     training counts as evaluation."""
 
     def __init__(self, submitted_at: float) -> None:
-        self.submitted_at, self.evaluate_s, self.train_s, self.before_s = submitted_at, 0.0, 0.0, 0.0
+        self.evaluate_s, self.train_s, self.before_s = 0.0, 0.0, max(0.0, time.time() - submitted_at)
+        self.began = time.monotonic()  # a clock that is set back would give seconds below 0
         self.since: float | None = None
 
     def evaluation(self, started: float) -> None:
-        self.evaluate_s += time.time() - started
+        self.evaluate_s += time.monotonic() - started
 
     def training(self) -> None:
         """Training begins, or goes on."""
-        self.since = time.time() - self.train_s - self.evaluate_s
+        self.since = time.monotonic() - self.train_s - self.evaluate_s
 
     def tick(self) -> None:
         """Bring `train_s` up to now, where training goes on."""
         if self.since is not None:
-            self.train_s = time.time() - self.since - self.evaluate_s
+            self.train_s = time.monotonic() - self.since - self.evaluate_s
 
     def trained(self) -> None:
         self.tick()
         self.since = None
 
     def total_s(self) -> float:
-        return self.before_s + time.time() - self.submitted_at
+        return self.before_s + time.monotonic() - self.began
 
     def cost(self) -> dict[str, float]:
         total = self.total_s()
@@ -73,7 +74,8 @@ class Attempt:
         if self.saved is not None:
             clock = self.clock
             self.lines = self.saved["lines"]
-            clock.before_s, clock.train_s, clock.evaluate_s = self.saved["seconds"]
+            spent_s, clock.train_s, clock.evaluate_s = self.saved["seconds"]
+            clock.before_s += spent_s
         (self.folder / "metrics.jsonl").unlink(missing_ok=True)
         if self.lines:
             write_bytes(self.folder / "metrics.jsonl", "".join(self.lines).encode())

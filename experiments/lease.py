@@ -202,7 +202,8 @@ class Lease:
     @contextlib.contextmanager
     def _mine(self) -> Any:
         with locked(self.trial / "lock", wait=True):
-            if attempts(self.trial)[-1:] != [self.attempt]:
+            newest = attempts(self.trial)[-1:] == [self.attempt] and accepted(self.trial) < self.attempt
+            if not newest or not (self.folder / "lease.json").exists():  # a late write makes a folder anew
                 raise Lost
             yield
 

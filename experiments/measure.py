@@ -58,7 +58,7 @@ def core(asked: Measure) -> dict[str, Any]:
         model = checkpoint.from_pretrained(known.folder / "model").to(asked.job.device)
         trained = Trained(model, known.result["best_epoch"])
         attempt.take_curve(known.curve)
-    started = time.time()
+    started = time.monotonic()
     encoded = []
     for side in sides:
         attempt.check()
@@ -81,7 +81,7 @@ def core(asked: Measure) -> dict[str, Any]:
 
 def statistics(asked: Measure) -> dict[str, Any]:
     """Probe the channels' means and deviations."""
-    started, clock = time.time(), asked.attempt.clock
+    started, clock = time.monotonic(), asked.attempt.clock
     features = [baselines.statistics(side) for side in asked.sides]
     found = probed(asked, [{"statistics": x} for x in features], "statistics")
     clock.evaluation(started)
@@ -90,7 +90,7 @@ def statistics(asked: Measure) -> dict[str, Any]:
 
 def minirocket(asked: Measure) -> dict[str, Any]:
     """Probe the features of random convolutions."""
-    started, (training, *others) = time.time(), asked.sides
+    started, (training, *others) = time.monotonic(), asked.sides
     features = baselines.minirocket(training, others, asked.config.seed)
     asked.attempt.check()
     found = probed(asked, [{"minirocket": x} for x in features], "minirocket")
@@ -105,7 +105,7 @@ def fcn(asked: Measure) -> dict[str, Any]:
     attempt.clock.training()
     model, best_epoch = Training(config, training, len(loaded.classes), attempt, change).fit(val)
     attempt.clock.trained()
-    started = time.time()
+    started = time.monotonic()
     found: dict[str, Any] = {"metrics": {"val/macro_f1": metrics.macro_f1(val.label, predict(model, val))}}
     for test in tests:
         predicted = predict(model, test)

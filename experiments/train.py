@@ -57,7 +57,7 @@ def train(
         return found
 
     def after_epoch(epoch: int, means: dict[str, float]) -> None:
-        started = time.time()
+        started = time.monotonic()
         attempt.log(epoch, means | (validate(epoch) if best.due(epoch) else {}))
         clock.evaluation(started)
 

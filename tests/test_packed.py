@@ -12,7 +12,7 @@ from experiments.packing import Packing, Use
 
 
 class Gpus:
-    """Two of 10 GB; each trial of ours that runs takes 2 GB and 30 %. The second has 5 GB of somebody else's."""
+    """Two of 10 GB; each trial of ours takes 2 GB and 30 %. The second has 5 GB of somebody else's."""
 
     def __init__(self) -> None:
         self.executor: LocalExecutor | None = None

@@ -1,0 +1,269 @@
+"""The ways in which trials fail, each with its policy and its word, and what is no failure."""
+
+import errno
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Finished, run_trial
+from test_launch import Log, launch_of
+from test_trial import numbers
+
+from experiments import attempt, failure, launch, lease, ledger, lit, measure, trial
+from experiments.execute import InlineExecutor, Job, LocalExecutor
+from experiments.failure import Again
+from experiments.ledger import Store
+from experiments.limits import Limits
+from experiments.sweep import load
+from experiments.todo import unfinished
+
+Jobs = Callable[[str], list[Job]]
+
+
+def ends(*words: str) -> list[dict[str, Any]]:
+    return [{"attempt": i, "end": word, "detail": f"the {i}th"} for i, word in enumerate(words)]
+
+
+@pytest.mark.parametrize(
+    ("words", "how"),
+    [
+        ((), Again()),
+        (("crashed", "timed out"), Again()),
+        (("crashed", "timed out", "crashed"), None),
+        (("out of memory",), Again(alone=True)),
+        (("out of memory", "crashed", "out of memory"), Again(alone=True, recompute=True)),
+        (("out of memory",) * 3, None),
+        (("out of memory", "crashed", "crashed", "crashed"), None),
+    ],
+)
+def test_how_often_and_how_a_trial_is_run_again(words: tuple[str, ...], how: Again | None) -> None:
+    assert failure.again(ends(*words), retries=2) == how
+
+
+def test_the_result_of_a_trial_that_is_given_up_tells_of_its_last_end() -> None:
+    found = failure.given_up({"signature": "s"}, ends("crashed", "timed out"))
+    assert found["failure"] == "timed out" and found["error"] == "timed out 2 times, last: the 1th"
+    assert found["status"] == "failed" and found["metrics"] == {} and found["signature"] == "s"
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (FloatingPointError("diverged: the loss is not finite"), "diverged"),
+        (MemoryError(), "out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "out of memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of memory"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "error"),
+        (ValueError("x"), "error"),
+    ],
+)
+def test_what_a_trial_raised_has_a_word(error: Exception, word: str) -> None:
+    assert failure.word(error) == word
+
+
+def test_a_full_disk_is_told_from_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    store = str(tmp_path)
+
+    def raised(number: int, name: str | None) -> BaseException:
+        return OSError(number, os.strerror(number), name)
+
+    assert failure.unwritable(raised(errno.ENOSPC, None), store) == "No space left on device"
+    assert failure.unwritable(raised(errno.EFBIG, "/elsewhere"), store) == "File too large"
+    assert failure.unwritable(raised(errno.EROFS, f"{store}/x"), store) == "Read-only file system"
+    assert failure.unwritable(raised(errno.EACCES, "/elsewhere/data.csv"), store) is None
+    assert failure.unwritable(raised(errno.ENOENT, f"{store}/x"), store) is None
+    outer = RuntimeError("a library's own words")
+    outer.__cause__ = raised(errno.EDQUOT, None)
+    assert failure.unwritable(outer, store) == "Disk quota exceeded"
+
+
+@pytest.fixture
+def one(store: Store) -> Callable[[str], tuple[Any, list[str]]]:
+    """A sweep of one or two micro trials in `store`, and what there is to run."""
+
+    def plan(variants: str) -> tuple[Any, list[str]]:
+        from conftest import MICRO
+
+        file = store.root / "one.yaml"
+        file.write_text(f"{MICRO}  figures: false\nvariants: {{{variants}}}\n")
+        sweep = load(file, store)
+        return sweep, unfinished(sweep, store)
+
+    return plan
+
+
+def test_out_of_memory_is_tried_alone_then_with_activations_recomputed_then_given_up(
+    store: Store, one: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, todo = one("big: {losses.ce_series: 1}, small: {baseline: statistics}")
+    asked, real = list[tuple[str, bool]](), trial.run
+
+    def spied(jobs: list[Job], own_process: bool) -> str | None:
+        asked.append((jobs[0].config["baseline"], jobs[0].recompute))
+        return real(jobs, own_process)
+
+    def full(*args: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setitem(trial.CALLS, "run", spied)
+    monkeypatch.setattr(lit.Lit, "training_step", full)
+    log = Log()
+    launch_of(sweep, store, InlineExecutor(1, ["cpu"]), log, todo).run()
+    assert asked == [("none", False), ("statistics", False), ("none", False), ("none", True)]
+    found = {r["config"]["baseline"]: r for r in log.results.values()}
+    assert found["none"]["failure"] == "out of memory" and found["statistics"]["status"] == "done"
+    assert found["none"]["error"].startswith("out of memory 3 times, last: OutOfMemoryError: CUDA out of")
+
+
+def test_recomputed_activations_change_no_number(store: Store, jobs: Jobs) -> None:
+    (job,) = jobs("a: {model.guidance.attention: two_way, losses.info_nce: 0.1}")
+    run_trial(job)
+    plain = numbers(store, job)
+    run_trial(job._replace(recompute=True))
+    assert numbers(store, job) == plain
+
+
+def test_a_trial_that_hangs_is_killed_run_again_and_ends_like_an_undisturbed_one(
+    store: Store, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "LOOK_S", 0.2)
+    sweep = load(finished.file, store)
+    victim = next(cell.signature for cell in sweep.cells if cell.row == "plain")
+    folder, stopped = store.trial(victim), list[int]()
+
+    def stop() -> None:
+        while not stopped:
+            holder = lease.running(folder)
+            if holder is not None and (lease.live(folder) / "metrics.jsonl").exists():
+                with suppress(ProcessLookupError):
+                    os.kill(holder.pid, signal.SIGSTOP)
+                    stopped.append(holder.pid)
+            time.sleep(0.005)
+
+    hanger = threading.Thread(target=stop)
+    hanger.start()
+    log = Log()
+    made = launch_of(sweep, store, LocalExecutor(1, ["cpu"]), log, [victim])
+    made.limits = Limits(timeout_s=3.0)
+    made.run()
+    hanger.join()
+    result, undisturbed = log.results[victim], finished.store.result(victim)
+    assert undisturbed is not None and result["status"] == "done" and result["attempt"] == 2
+    assert result["metrics"] == undisturbed["metrics"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(stopped[0], 0)
+
+
+class Disk:
+    """Writes fail as on a full disk while `left` says how many more do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+        self.left = left
+        for module in (ledger, attempt):
+            monkeypatch.setattr(module, "write_bytes", self.guard(ledger.write_bytes))
+
+    def guard(self, real: Callable[..., None]) -> Callable[..., None]:
+        def write(path: Path, *args: Any, **kwargs: Any) -> None:
+            if self.left > 0:
+                self.left -= 1
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            real(path, *args, **kwargs)
+
+        return write
+
+
+class Notes(Log):
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
+
+@pytest.mark.parametrize("fails", [1, 2, 5])
+def test_on_a_full_disk_a_sweep_pauses_with_a_clear_line_and_goes_on_by_itself(
+    store: Store, one: Any, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    monkeypatch.setattr(launch, "LOOK_S", 0.1)
+    sweep, todo = one("a: {losses.ce_series: 1}, b: {baseline: statistics}")
+    log = Notes()
+    made = launch_of(sweep, store, InlineExecutor(1, ["cpu"]), log, todo)
+    made.jobs.keep_code()
+    Disk(monkeypatch, fails)
+    summary = made.run()
+    assert summary[:2] == (2, 0)
+    (paused,) = [line for line in log.notes if line.startswith("paused")]
+    assert "can't be written to" in paused and "nothing is lost" in paused
+    assert "the store can be written to again: going on" in log.notes
+    assert not list(store.root.glob("trials/*/history.json"))
+
+
+SPOILED = {
+    "empty": lambda data: b"",
+    "torn": lambda data: data[: len(data) // 2],
+    "garbled": lambda data: data[:-9] + b"\0" + data[-8:],
+    "other code's": lambda data: data.replace(b" code ", b" odec ", 1),
+    "another trial's": lambda data: b"0" * 16 + data[16:],
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_checkpoint_that_is_not_this_trials_whole_one_is_left_alone(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    (job,) = jobs("a: {train.epochs: 2}")
+    run_trial(job)
+    whole = numbers(store, job)
+    with monkeypatch.context() as patch:  # trained, and killed while it is evaluated
+        patch.setattr(measure, "probed", lambda *_: (_ for _ in ()).throw(attempt.Stopped("pre-empted")))
+        assert run_trial(job) == "pre-empted"
+    path = lease.live(store.trial(job.signature)) / "checkpoint"
+    path.write_bytes(SPOILED[how](path.read_bytes()))
+    run_trial(job)
+    assert numbers(store, job) == whole
+
+
+def test_nothing_in_a_checkpoint_is_run(store: Store, jobs: Jobs, tmp_path: Path) -> None:
+    import hashlib
+    import io
+
+    class Malicious:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "run"),)
+
+    (job,) = jobs("a: {train.epochs: 1}")
+    buffer = io.BytesIO()
+    torch.save({"lines": [], "seconds": [0, 0, 0], "lit": Malicious()}, buffer)
+    mine = lease.claim(store.trial(job.signature))
+    data = buffer.getvalue()
+    head = f"{job.signature} {job.code} {hashlib.sha256(data).hexdigest()}\n"
+    (mine.folder / "checkpoint").write_bytes(head.encode() + data)
+    mine.release()
+    run_trial(job)
+    assert numbers(store, job) and not (tmp_path / "run").exists()
+
+
+def test_a_clock_that_is_set_back_changes_no_number(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = jobs("a: {train.epochs: 3}")
+    run_trial(job)
+    whole, real, calls = numbers(store, job), time.time, [0]
+
+    def jumping() -> float:
+        calls[0] += 1
+        return real() - 3e6 * (calls[0] > 3)
+
+    monkeypatch.setattr(time, "time", jumping)
+    run_trial(job)
+    assert calls[0] > 3 and numbers(store, job) == whole
+    result = store.result(job.signature)
+    assert result is not None and min(result["cost"].values()) >= 0
