@@ -146,7 +146,13 @@ class Store:
             (root / "cache").symlink_to(cache)
 
     def launch(self, point: str | None = None, full: float = 0.0, clock: float = 0.0) -> Any:
-        p = {"mid-epoch": 0.1, "between its renames": 0.2}.get(str(point), 0.5)  # a trial passes them often
+        often = {
+            "mid-epoch": 0.15,
+            "mid-checkpoint": 0.5,
+            "after the checkpoint": 0.5,
+            "between its renames": 0.3,
+        }
+        p = often.get(str(point), 0.8)  # a trial passes those several times, the others once
         asked = {"log": str(self.log), "seed": self.rng.random(), "point": point, "p": p, "full": full}
         asked |= {"clock": clock}
         environment = os.environ | {"CHAOS": json.dumps(asked), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
@@ -180,8 +186,8 @@ class Store:
         self.wait(self.launch(self.rng.choice(POINTS), clock=self.rng.choice([-3e6, -3600, 3600])))
 
     def coordinator(self) -> None:
-        process = self.launch(self.rng.choice([None, *POINTS]))
-        time.sleep(self.rng.uniform(0.5, 12))
+        process = self.launch(self.rng.choice(POINTS))
+        time.sleep(self.rng.uniform(0.5, 10))
         if process.poll() is None:
             self.faults["kill -9 of the coordinator"] += 1
             process.kill()
@@ -216,7 +222,7 @@ class Store:
         names += ("digests.json", "mirrored.json", "store.json", "optuna.db", "launch.log")
         files = [path for path in self.root.rglob("*") if path.name in names and path.is_file()]
         files = [path for path in files if not (path.parent / "result.json").exists()]
-        for path in self.rng.sample(files, min(4, len(files))):
+        for path in self.rng.sample(files, min(2, len(files))):
             data = path.read_bytes()
             how = self.rng.choice(["empty", "torn", "garbled"])
             cut = self.rng.randrange(len(data) + 1)
@@ -285,7 +291,7 @@ def main() -> None:
         store = Store(folder / f"store-{stores}", sweep, first.root / "cache", rng)
         kinds = [store.points, store.points, store.coordinator, store.coordinator]
         kinds += [store.terms, store.together, store.disk, store.clocks]
-        for _ in range(6):
+        for _ in range(4):
             rng.choice(kinds)()
             store.tear()
         store.undisturbed()
