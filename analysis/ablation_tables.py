@@ -5,6 +5,7 @@ the same bytes.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,8 @@ class Table:
     def to_latex(self, label: str | None = None) -> str:
         r"""Table floats for \input; the document loads booktabs. The contrasts follow as a second float."""
         body = self._body(escape=tex, bold=r"\textbf{{{}}}", underline=r"\underline{{{}}}")
+        for line in body:
+            line[0] = "{}" + line[0] if line[0][:1] in ("[", "*") else line[0]  # else \\\\ takes it
         shown = pd.DataFrame(body, columns=[tex(name) for name in self.header])
         layout = "l" + "r" * (len(self.header) - 1)
         tabular = shown.style.hide(axis="index").to_latex(hrules=True, column_format=layout)
@@ -101,7 +104,8 @@ def tex(text: str) -> str:
 
 
 def _pipe(text: str) -> str:
-    return text.replace("|", r"\|")
+    """`text` as a Markdown table shows it literally."""
+    return re.sub(r"([\\`*|]|<(?=[A-Za-z/!]))", r"\\\1", text)
 
 
 def _grid(lines: Sequence[Sequence[str]]) -> str:

@@ -19,13 +19,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import torch
 from torch import nn
 
+from experiments.attempt import Attempt
 from experiments.config import RunConfig
 from experiments.data import Side
+from experiments.lease import claim
 from experiments.lit import Lit, TrainingSet, fit
 from experiments.texts import Text
 from experiments.train import build
@@ -105,7 +109,10 @@ def main() -> None:
         curve: list[dict[str, float]] = []
         model = build(config, side, CLASSES, Text())
         data = TrainingSet(config, side, Text())
-        module = Timed(config, model, data, None, lambda _, means: curve.append(means))
+        attempt = Attempt(claim(Path(mkdtemp())), "benchmark", time.time())
+        module = Timed(
+            config, model, data, None, attempt, lambda _, means: curve.append(means), lambda state: None
+        )
         began = Timed.clock()
         loop(module)
         return module.ended - module.began, Timed.clock() - began, curve

@@ -62,12 +62,12 @@ class Clock:
 
 
 class Attempt:
-    """Of the trial `signature` by the sources `code`, in the lease's folder. saved: what `save` was given by
-    the attempt before it, or None."""
+    """In the lease's folder. identity: of trial, code and machine, where the same bits are promised. saved:
+    what `save` was given by an attempt of that identity before, or None."""
 
-    def __init__(self, lease: Lease, signature: str, code: str, submitted_at: float) -> None:
+    def __init__(self, lease: Lease, identity: str, submitted_at: float) -> None:
         self.lease, self.folder, self.clock = lease, lease.folder, Clock(submitted_at)
-        self.head = f"{signature} {code}"
+        self.head = identity
         self.saved_at, self.took_s = time.monotonic(), 0.0
         self.lines: list[str] = []
         self.saved = self._read()
@@ -109,7 +109,10 @@ class Attempt:
         return time.monotonic() - self.saved_at >= SHARE * self.took_s
 
     def save(self, state: dict[str, Any]) -> None:
-        """Checkpoint what the trial goes on from: tensors, numbers, texts, and lists and dicts of them."""
+        """Checkpoint what the trial goes on from: tensors, numbers, texts, and lists and dicts of them.
+        Raises Stopped where the lease is lost, and its folder with it."""
+        if self.lease.asked == "lost":
+            raise Stopped("lost")
         started, clock = time.monotonic(), self.clock
         clock.tick()
         seconds = [clock.total_s(), clock.train_s, clock.evaluate_s]
@@ -117,7 +120,7 @@ class Attempt:
         torch.save(state | {"lines": self.lines, "seconds": seconds}, buffer)
         data = buffer.getvalue()
         digest = hashlib.sha256(data).hexdigest()
-        write_bytes(self.folder / "checkpoint", f"{self.head} {digest}\n".encode() + data)
+        write_bytes(self.folder / "checkpoint", f"{self.head} {digest}\n".encode() + data, make=False)
         self.saved_at = time.monotonic()
         self.took_s = self.saved_at - started
 
@@ -126,10 +129,10 @@ class Attempt:
         path: Path = self.folder / "checkpoint"
         try:
             head, _, data = path.read_bytes().partition(b"\n")
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return None
         if head.decode(errors="replace") != f"{self.head} {hashlib.sha256(data).hexdigest()}":
-            print("the checkpoint is torn, or of other code: starting from the beginning", flush=True)
+            print("the checkpoint is torn, or of other code or another machine: starting anew", flush=True)
             return None
         try:
             return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")

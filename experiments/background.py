@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from contextlib import ExitStack
 
 from experiments.ledger import Locked
@@ -18,7 +19,7 @@ class BackgroundMirror:
     """Syncs in a daemon thread, or waits for the process that mirrors this sweep already to end."""
 
     def __init__(self, mirror: Mirror) -> None:
-        self._next: Mirror | None = None
+        self._next: deque[Mirror] = deque()
         self._mirror, self._news, self._closing = mirror, threading.Event(), threading.Event()
         self._problem: str | None = None
         self.behind = 0  # results since the last whole sync
@@ -32,7 +33,7 @@ class BackgroundMirror:
 
     def follow(self, mirror: Mirror) -> None:
         """Mirror another plan of the sweep from now on."""
-        self._next = mirror
+        self._next.append(mirror)
         self._news.set()
 
     def close(self, timeout_s: float) -> str | None:
@@ -63,9 +64,11 @@ class BackgroundMirror:
     def _sync(self, held: ExitStack, last: bool) -> bool:
         """Whether MLflow shows what the ledger had when this was called."""
         self._problem, behind = None, self.behind
-        if self._next is not None:
+        while self._next:
             held.close()
-            self._mirror, self._next = self._next, None
+            following = self._next.popleft()
+            following.notes = [*self._mirror.notes, *following.notes]
+            self._mirror = following
         try:
             if not self._mirror.held:  # from now on until the end
                 held.enter_context(self._mirror.alone())

@@ -1,6 +1,7 @@
 """The command line: every verb of `shapelex`. Heavy imports stay inside the verbs."""
 
 import os
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,11 +63,11 @@ def status(
     every: Annotated[bool, typer.Option("--all", help="every row, and every failure on its own")] = False,
 ) -> None:
     """How far a sweep is, and why what failed failed."""
-    from experiments import failures, screen, track
+    from experiments import postmortem, screen, track
     from experiments.standing import STATES, Standing
     from experiments.studies import Studies
 
-    sweep, ledger = load(file, store)
+    sweep, ledger = load(file, store, there=True)
     standing = Standing(sweep, ledger)
     try:
         standing.look()
@@ -83,8 +84,9 @@ def status(
         said = [f"{tried[state]} {word}" for state, word in words.items() if tried[state]]
         print(f"search trials: {', '.join([*said, str(tried['waiting'])])} not asked yet")
     if behind:
-        print(f"MLflow is {behind} cells behind: shapelex sync {file}{elsewhere(ledger)}")
-    for line in [*failures.failed(standing, every), *failures.waiting(standing)]:
+        cells = "1 cell" if behind == 1 else f"{behind} cells"
+        print(f"MLflow is {cells} behind: shapelex sync {shlex.quote(str(file))}{elsewhere(ledger)}")
+    for line in [*postmortem.failed(standing, every), *postmortem.waiting(standing)]:
         print(line)
 
 
@@ -96,7 +98,7 @@ def table(
     out: Annotated[Path | None, typer.Option(help="folder for Markdown, CSV and LaTeX")] = None,
 ) -> None:
     """The paper's table, from the ledger alone."""
-    sweep, ledger = load(file, store)
+    sweep, ledger = load(file, store, there=True)
     print_table(sweep.name, ledger.root, metric, out)
 
 

@@ -2,8 +2,11 @@
 
 import os
 import re
+import shlex
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,6 +68,8 @@ def run(
     names = [name.strip() for name in devices.split(",")]
     if not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
         fail(f"--devices {devices}: expected cpu, or cuda:0,cuda:1,...")
+    if missing := _missing(names):
+        fail(f"--devices {missing}: torch sees no such GPU; `shapelex doctor --devices {devices}` says why")
     if executor == "inline" and max(workers or 1, len(names)) > 1:
         fail("--executor inline runs one trial at a time on one device: use local for more")
     workers, packing = _slots(workers, names, per_gpu)
@@ -79,12 +84,16 @@ def run(
     except ValueError as error:
         fail(f"--only: {error}")
     studies = Studies(asked, ledger, retry_failed) if asked.searches else None
+    if studies is not None:
+        asked = studies.sweep  # another launch may have come further since it was planned
     todo = unfinished(asked, ledger, retry_failed, force)
-    left = bool(todo or (studies and (studies.open or studies.failures())))
-    if not left and not track.pending(ledger.root, sweep.plan()):
+    failed = [s for s in studies.failures() if ledger.result(s) is None] if studies else []
+    left = bool(todo or failed or (studies and studies.open))
+    views_gone = not (ledger.root / "optuna.db").exists()
+    if not left and not views_gone and not track.pending(ledger.root, sweep.plan()):
         print(f"{sweep.name}: nothing to do, all {len(asked.cells)} cells have their result.")
         print_failures(asked, ledger)
-        print(f"shapelex table {file}{elsewhere(ledger)}")
+        print(f"shapelex table {shlex.quote(str(file))}{elsewhere(ledger)}")
         return
     if left and not ledger.writable():
         fail(f"{store} can't be written to: make room there, or name another folder with --store", 1)
@@ -94,14 +103,24 @@ def run(
         fail(str(error))
     supply = Supply(asked, ledger, todo, studies, lambda chosen: views.follow())
     views = Views(sweep, ledger, file, limits.trials or len(todo) + supply.left())
-    _launch(supply, EXECUTORS[executor](workers, names, packing) if left else None, views, limits)
+    _launch(supply, partial(EXECUTORS[executor], workers, names, packing) if left else None, views, limits)
     views.sweep.save(ledger, file)  # this launch's plan, whatever was planned since
     print_table(sweep.name, ledger.root, "test/macro_f1", None)
     print_failures(views.sweep, ledger)
     print(f"\nMLflow: shapelex ui{elsewhere(ledger)}")
-    print(f"This table again: shapelex table {file}{elsewhere(ledger)}")
+    print(f"This table again: shapelex table {shlex.quote(str(file))}{elsewhere(ledger)}")
     if views.stopped in SIGNALS.values():
         raise typer.Exit(130)
+
+
+def _missing(devices: list[str]) -> str:
+    """Those that torch does not see; only who asks for GPUs pays for the import."""
+    if devices == ["cpu"]:
+        return ""
+    import torch
+
+    count = torch.cuda.device_count()
+    return ",".join(name for name in devices if name != "cpu" and int(name.removeprefix("cuda:")) >= count)
 
 
 def _slots(workers: int | None, devices: list[str], per_gpu: str | None) -> "tuple[int, Packing | None]":
@@ -150,20 +169,26 @@ class Views:
         self.mirror.follow(Mirror(self.store.root, self.sweep.plan()))
         self.screen.follow(self.sweep)
 
-    def close(self) -> None:
-        self.screen.note("bringing MLflow up to date")
-        problems = self.record.close(timeout_s=60), self.mirror.close(timeout_s=60)
+    def close(self, patience_s: float) -> None:
+        """Bring the views up to date; without patience, the next run does."""
+        if patience_s:
+            self.screen.note("bringing MLflow up to date")
+        problems = [view.close(patience_s) for view in (self.record, self.mirror)]
         self.screen.close()
+        if not patience_s:
+            return
         for problem in filter(None, problems):
             print(problem, file=sys.stderr)
 
 
-def _launch(supply: "Supply", executor: "Executor | None", views: Views, limits: "Limits") -> None:
-    from experiments.code import identity
-    from experiments.launch import Launch
-
+def _launch(supply: "Supply", make: "Callable[[], Executor] | None", views: Views, limits: "Limits") -> None:
+    patience_s = 60.0
     try:
-        if executor is not None:
+        from experiments.code import identity
+        from experiments.launch import Launch
+
+        if make is not None:
+            executor = make()
             launch = Launch(supply, supply.store, executor, views.screen, views.nudge, identity(), limits)
             _listen(launch)
             summary = launch.run()
@@ -172,9 +197,10 @@ def _launch(supply: "Supply", executor: "Executor | None", views: Views, limits:
     except (KeyboardInterrupt, SystemExit):
         views.screen.close()
         print("stopped at once. The same command goes on.")
+        patience_s = 0.0
         raise typer.Exit(130) from None
     finally:
-        views.close()
+        views.close(patience_s)
 
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGUSR2: "SIGUSR2"}

@@ -1,5 +1,6 @@
 """What the verbs on a sweep share: its file, its store, its table."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,13 +19,16 @@ StoreOption = Annotated[
 DEFAULT_STORE = Path("runs")
 
 
-def load(file: Path, store: Path) -> "tuple[Sweep, Store]":
-    """Plan the sweep and leave its plan in the store; a bad file ends here with one line and status 2."""
+def load(file: Path, store: Path, there: bool = False) -> "tuple[Sweep, Store]":
+    """Plan the sweep and leave its plan in the store; a bad file ends here with one line and status 2. there:
+    the store must be there already."""
     from experiments import sweep
     from experiments.ledger import Store
     from experiments.yamlfile import FileError
 
     ledger = Store(store)
+    if there and not store.is_dir():
+        fail(f"there is no store at {store} yet: `shapelex run` makes one", 1)
     try:
         planned = sweep.load(file, ledger)
         planned.save(ledger, file)
@@ -35,7 +39,7 @@ def load(file: Path, store: Path) -> "tuple[Sweep, Store]":
 
 def elsewhere(ledger: "Store") -> str:
     """What a command needs to find a store that isn't the default one."""
-    return "" if ledger.root == DEFAULT_STORE else f" --store {ledger.root}"
+    return "" if ledger.root == DEFAULT_STORE else f" --store {shlex.quote(str(ledger.root))}"
 
 
 def print_table(name: str, store: Path, metric: str, out: Path | None) -> None:
@@ -57,10 +61,10 @@ def print_table(name: str, store: Path, metric: str, out: Path | None) -> None:
 
 
 def print_failures(sweep: "Sweep", ledger: "Store") -> None:
-    from experiments import failures
+    from experiments import postmortem
     from experiments.standing import Standing
 
     standing = Standing(sweep, ledger)
     standing.look()
-    for line in failures.failed(standing, every=False):
+    for line in postmortem.failed(standing, every=False):
         print(line)

@@ -26,7 +26,7 @@ def sync(
     from experiments import track
     from experiments.ledger import Locked
 
-    sweep, ledger = load(file, store)
+    sweep, ledger = load(file, store, there=True)
     mirror, until, told = track.Mirror(ledger.root, sweep.plan()), time.monotonic() + wait_s, time.monotonic()
 
     def tell(done: int, of: int) -> None:

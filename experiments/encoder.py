@@ -3,10 +3,12 @@
 L tokens of one text, E width of the encoder.
 """
 
+import errno
 import hashlib
 import io
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +120,7 @@ class TextCache:
                 first = np.cumsum([0, *(length for length, _ in shapes)])
                 np.save(temporary / "first.npy", first, allow_pickle=False)
                 whole = (int(first[-1]), shapes[0][1])
+                room(temporary, 4 * whole[0] * whole[1])
                 packed = open_memmap(temporary / "tokens.npy", "w+", np.float32, whole)
                 rng = np.random.default_rng(noise)
                 for i, tokens in enumerate(self.get(texts)):
@@ -125,6 +128,12 @@ class TextCache:
 
             write_folder(folder, fill)
         return Embeddings(np.load(folder / "tokens.npy", mmap_mode="r"), np.load(folder / "first.npy"))
+
+
+def room(folder: Path, size: int) -> None:
+    """Raise OSError where the disk has no room for so many bytes: a memory map would end the process."""
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _like(tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:

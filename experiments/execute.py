@@ -26,9 +26,18 @@ from experiments.packing import Packing, sample
 # Python 3.11's fork server does not import `__main__`, whatever it is told; for `shapelex` that is the cli.
 PRELOAD = ["__main__", "experiments.cli", "experiments.trial"]
 LOST = 255  # the exit code of a process whose fork server died, and with it the news of its end
-ENDS = ("held", "lost", "pre-empted", "pruned", "out of memory", "disk full")  # of trial.run, as exit codes
+ENDS = (
+    "held",
+    "lost",
+    "pre-empted",
+    "pruned",
+    "out of memory",
+    "crashed",
+    "disk full",
+)  # of trial.run, as exit codes
 FIRST_END = 80
 PR_SET_PDEATHSIG = 1
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}
 LOOK_S = 2.0  # between looks at GPUs
 
 
@@ -137,8 +146,9 @@ class LocalExecutor:
             return self.packing.free(counts, self.peak_mb)[: self.workers - len(used)]
         left = list(self.slots)
         for device in used:
-            left.remove(device)
-        return left
+            if device in left:
+                left.remove(device)
+        return left[: self.workers - len(used)]
 
     def look(self) -> None:
         """See what the devices hold. nvidia-smi takes up to seconds."""
@@ -165,7 +175,7 @@ class LocalExecutor:
             try:
                 process.start()
                 break
-            except (ConnectionRefusedError, FileNotFoundError):
+            except (ConnectionError, EOFError, FileNotFoundError):
                 if last:
                     raise
                 time.sleep(0.1)  # the server has just died: the system takes a moment to say so
@@ -213,14 +223,14 @@ def _kill_group(process: BaseProcess, ended: bool = False) -> None:
 
 
 def _ensure_server() -> None:
-    """Start the fork server where it is not running. It and its children inherit deafness to Ctrl-C (the
-    coordinator decides), and import from where this process does: left alone, the server of Python 3.11
-    looks into the working directory first."""
+    """Start the fork server where it is not running. It and its children inherit deafness to SIGNALS, which
+    a terminal or a batch system sends to all at once (the coordinator decides), and import from where this
+    process does: left alone, the server of Python 3.11 looks into the working directory first."""
     environment = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     before = {name: os.environ.get(name) for name in environment}
     resource_tracker.ensure_running()  # or the server starts it, which unblocks SIGINT
-    # Blocked, not ignored: a Ctrl-C that comes now waits for the end of this function.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Blocked, not ignored: a signal that comes now waits for the end of this function.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     os.environ.update(environment)
     try:
         forkserver.ensure_running()
@@ -252,9 +262,13 @@ def _child(task: Task) -> None:
     if sys.platform == "linux":  # the server ends with the coordinator; no thread of ours may get to run then
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    with task.log.open("ab") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    try:
+        log = os.open(task.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    except OSError:  # a disk without room for it
+        log = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS - {signal.SIGINT})
     from experiments import trial
 
     end = trial.CALLS[task.call](task.jobs, True)

@@ -4,21 +4,30 @@
 - error: it raised; the same code would raise again
 - out of memory: again alone on its device, then with activations recomputed, never with smaller batches,
   which would change contrastive and codebook terms
-- crashed (killed, or a fault of its process) and timed out (no progress): again, `retries` times
+- crashed (killed, or a fault of its process or GPU) and timed out (no progress): again, `retries` times
+- search: its study found no setting that works
 
 Being pre-empted and a full disk are no failures of a trial. A trial's history tells how its attempts ended.
 """
 
 import errno
 import time
+from collections import Counter
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.ledger import SCHEMA
+from experiments import lease
+from experiments.ledger import SCHEMA, locked
 
 RETRIES = 2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
-ALLOCATORS = ("DefaultCPUAllocator: ", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+ALLOCATORS = (
+    "DefaultCPUAllocator: ", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+MACHINE = ("CUDA error: ", "cuDNN error: ", "CUDA driver error: ")  # a sick GPU, not the trial
+CROWDED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 
 
 class Again(NamedTuple):
@@ -37,16 +46,24 @@ def again(history: list[dict[str, Any]], retries: int) -> Again | None:
     return Again(memory > 0, memory > 1)
 
 
+def note(trial: Path, word: str, detail: str) -> None:
+    """Tell the trial's history how its newest attempt ended, which couldn't do so itself."""
+    with locked(trial / "lock", wait=True):
+        lease.note(trial, max([0, *lease.attempts(trial)]), word, detail)
+
+
 def given_up(asked: dict[str, Any], history: list[dict[str, Any]]) -> dict[str, Any]:
     """The failed result of a trial that was asked for so, and has used up its tries."""
     word, detail = history[-1]["end"], history[-1]["detail"]
-    times = f" {len(history)} times, last" if len(history) > 1 else ""
+    counts = Counter(end["end"] for end in history)
+    times = ", ".join(end if n == 1 else f"{end} {n} times" for end, n in counts.items())
     return {
         "schema": SCHEMA,
         **asked,
         "status": "failed",
         "failure": word,
-        "error": f"{word}{times}: {detail}",
+        "error": f"{times}{', last' if len(history) > 1 else ''}: {detail}",
+        "history": history,
         "metrics": {},
         "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -56,9 +73,12 @@ def word(error: Exception) -> str:
     """For what a trial raised."""
     if isinstance(error, FloatingPointError):
         return "diverged"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    number, text = getattr(error, "errno", None), str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or number == errno.ENOMEM:
         return "out of memory"
-    return "out of memory" if any(name in str(error) for name in ALLOCATORS) else "error"
+    if any(name in text for name in ALLOCATORS):
+        return "out of memory"
+    return "crashed" if number in CROWDED or any(name in text for name in MACHINE) else "error"
 
 
 def unwritable(error: BaseException | None, store: str) -> str | None:
@@ -66,6 +86,9 @@ def unwritable(error: BaseException | None, store: str) -> str | None:
     while error is not None:
         if isinstance(error, OSError):
             inside = error.filename is not None and str(error.filename).startswith(store)
+            torn = error.errno is None and "requested and" in str(error)  # numpy's words for a full disk
+            if torn:
+                return "No space left on device"
             if error.errno in FULL or (error.errno in LOCKED and inside):
                 return str(error.strerror)
         error = error.__cause__ or error.__context__

@@ -5,9 +5,13 @@ from pathlib import Path
 
 from experiments import lease
 from experiments.code import Code, keep
-from experiments.execute import Job
+from experiments.encoder import encoded
+from experiments.execute import Executor, Job, Task
 from experiments.ledger import Store
+from experiments.report import Report
 from experiments.supply import Trial
+
+POLL_S = 0.2
 
 
 class Jobs:
@@ -44,3 +48,20 @@ class Jobs:
             {"commit": self.code.commit, "dirty": self.code.dirty},
             self.patch,
         )
+
+    def prepare(self, executor: Executor, report: Report, log: Path) -> None:
+        """Windows and text embeddings first, in one process, so that trials only read them."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        for path in log.parent.glob("launch-*.log"):  # of launches that died
+            if lease.born(int(path.stem.removeprefix("launch-"))) is None:
+                path.unlink(missing_ok=True)
+        if not self.trials:
+            return
+        report.note("preparing data and text")
+        jobs = [self.make(signature, executor.free[0]) for signature in self.trials]
+        executor.start(Task("prepare", jobs, log))
+        while not (ended := executor.poll(POLL_S)):
+            if texts := encoded(log):
+                report.progress(*texts, ["encoding texts"])
+        if how := ended[0][1]:
+            report.note(f"preparing failed ({how}); each trial tries for itself")

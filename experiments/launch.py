@@ -3,29 +3,31 @@ accepted result or a named failure. Several launches may work on one store: a tr
 """
 
 import os
-import statistics
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from experiments import failure, lease
 from experiments.code import Code
-from experiments.encoder import encoded
 from experiments.execute import Executor, Task
 from experiments.failure import Again, unwritable
 from experiments.jobs import Jobs
-from experiments.ledger import Store, locked
+from experiments.ledger import Store
 from experiments.limits import Limits
-from experiments.progress import Since, epochs_done, shown
+from experiments.progress import Since, shown
 from experiments.queue import Queue
 from experiments.report import Report, Summary
 from experiments.supply import Supply
+from experiments.tally import Tally
 
 POLL_S = 0.2
 SHOW_S = 0.5
 LOOK_S = 2.0  # between looks at time-outs, at other launches' trials, and at a disk that was full
+ROOM = 2**20  # bytes that a disk must take before a launch goes on
 GRACE_S = 30.0  # for running trials to give themselves back
+NOTED = ("out of memory", "crashed")  # by the trial itself
 
 
 class Launch:
@@ -49,12 +51,9 @@ class Launch:
         self.running: dict[str, Task] = {}
         self.hung, self.elsewhere, self.since = set[str](), set[str](), Since()
         self.ends: deque[tuple[str, str | None]] = deque()  # that wait for a disk with room
-        self.counts: Counter[str] = Counter()
-        self.overheads: list[float] = []
-        self.started = self.epochs_ended = self.epochs_given = 0
-        self.partly: dict[str, int] = {}  # epochs of trials that have not ended
+        self.tally, self.started, self.room = Tally(store), 0, ROOM
         self.stopped: str | None = None
-        self.paused = self.looping = False
+        self.paused = self.looping = self.said = False
         self.log = store.sweep(supply.sweep.name) / f"launch-{os.getpid()}.log"
 
     def stop(self, why: str) -> None:
@@ -70,10 +69,10 @@ class Launch:
         try:
             self.jobs.keep_code()
             self.add()
-            self.prepare()
+            self.jobs.prepare(self.executor, self.report, self.log)
             self.looping = True
             while self.work_left():
-                self.fill()
+                self.guard(self.fill)
                 self.ends += [(task.jobs[0].signature, how) for task, how in self.executor.poll(POLL_S)]
                 ended = bool(self.ends)
                 self.guard(self.take_ends)
@@ -83,7 +82,7 @@ class Launch:
                     self.guard(self.look)
                 if self.limits.time_s is not None and now - began > self.limits.time_s and not self.stopped:
                     self.stop("the time limit is reached")
-                if self.stopped and now - self.stopped_at > GRACE_S:
+                if self.stopped and self.say_stopping() > GRACE_S:
                     break
                 if ended or now - told >= SHOW_S:
                     self.guard(self.add)
@@ -94,31 +93,38 @@ class Launch:
             self.looping = False
             self.executor.close()
             self.log.unlink(missing_ok=True)
-        overhead = statistics.median(self.overheads) if self.overheads else None
-        seconds = time.monotonic() - began
-        return Summary(self.counts["done"], self.counts["failed"], overhead, seconds, self.stopped)
+        return self.tally.summary(time.monotonic() - began, self.stopped)
+
+    def say_stopping(self) -> float:
+        """Seconds since it was asked for; says so the first time."""
+        if self.running and not self.said:
+            self.said = True
+            most = f"at most {GRACE_S:.0f} s; once more stops at once"
+            self.report.note(f"stopping ({self.stopped}): trials write a checkpoint, {most}")
+        return time.monotonic() - self.stopped_at
 
     def add(self) -> None:
         """Queue what is new, and stop what no study waits for."""
         for trial in self.supply.news():
             self.jobs.add(trial)
-            self.epochs_given += trial.epochs
-            self.partly[trial.signature] = epochs_done(self.store.trial(trial.signature))
-            self.again(trial.signature)
+            self.tally.give(trial)
+            self.queue.push(trial.signature, alone=self.alone(trial.signature))
         for signature in self.supply.pruned(self.running):
-            (lease.live(self.store.trial(signature)) / "prune").touch()
-        for trial, why in self.supply.failures():
+            lease.prune(self.store.trial(signature))
+        while failed := self.supply.failures():
+            trial, why = failed[0]
             self.jobs.add(trial)
-            self.give_up(trial.signature, [{"end": "error", "detail": why}])
+            self.give_up(trial.signature, [{"end": "search", "detail": why}])
+            self.supply.told(trial)
 
     def tell(self) -> None:
-        self.partly |= {s: epochs_done(self.store.trial(s)) for s in self.running}
-        done = self.epochs_ended + sum(min(self.trials[s].epochs, n) for s, n in self.partly.items() if n)
-        most = max((trial.epochs for trial in self.trials.values()), default=1)
-        total = float(self.epochs_given + most * self.supply.unasked())
-        if self.limits.trials is not None:  # as if the others were like these
-            total = total * min(1.0, self.limits.trials / max(1, len(self.trials)))
-        self.report.progress(min(total, done), total, [self.trials[s].row for s in self.running])
+        running, due = [self.trials[s] for s in self.running], None
+        if self.limits.trials is not None:
+            ready = islice(self.queue.ready, max(0, self.limits.trials - self.started))
+            due = [self.trials[s] for s in ready]
+        self.report.progress(
+            *self.tally.progress(running, self.supply.unasked(), due), [trial.row for trial in running]
+        )
 
     def work_left(self) -> bool:
         left = self.queue or self.elsewhere or self.supply.open
@@ -129,30 +135,13 @@ class Launch:
         """Whether this launch has started as many trials as it may."""
         return self.limits.trials is not None and self.started >= self.limits.trials
 
-    def prepare(self) -> None:
-        """Windows and text embeddings first, in one process, so that trials only read them."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        for path in self.log.parent.glob("launch-*.log"):  # of launches that died
-            if lease.born(int(path.stem.removeprefix("launch-"))) is None:
-                path.unlink(missing_ok=True)
-        self.report.note("preparing data and text")
-        jobs = [self.jobs.make(signature, self.executor.free[0]) for signature in self.trials]
-        if not jobs:
-            return
-        self.executor.start(Task("prepare", jobs, self.log))
-        while not (ended := self.executor.poll(POLL_S)):
-            if texts := encoded(self.log):
-                self.report.progress(*texts, ["encoding texts"])
-        if how := ended[0][1]:
-            self.report.note(f"preparing failed ({how}); each trial tries for itself")
+    def how(self, signature: str) -> Again | None:
+        """How the trial is to run, as its history tells; None: not again."""
+        return failure.again(lease.history(self.store.trial(signature)), self.limits.retries)
 
-    def again(self, signature: str, first: bool = False) -> None:
-        """Queue the trial as its history tells, or give it up."""
-        how = failure.again(lease.history(self.store.trial(signature)), self.limits.retries)
-        if how is None:
-            self.give_up(signature)
-        else:
-            self.queue.push(signature, first, how.alone)
+    def alone(self, signature: str) -> bool:
+        how = self.how(signature)
+        return how is not None and how.alone
 
     def fill(self) -> None:
         """Start what may start now."""
@@ -160,9 +149,11 @@ class Launch:
             device = self.executor.free[0]
             if self.spent:
                 return
-            busy = device in [task.jobs[0].device for task in self.running.values()]
-            signature = self.queue.pop(self.running, busy)
-            if signature is None:
+            beside = [s for s, task in self.running.items() if task.jobs[0].device == device]
+            signature = self.queue.pop(self.running, device_busy=bool(beside))
+            if signature is None or any(self.alone(other) for other in beside):
+                if signature is not None:
+                    self.queue.push(signature, first=True)
                 return
             if self.supply.pruned([signature]):
                 self.forget(signature)
@@ -172,7 +163,12 @@ class Launch:
             if holder is not None and holder != self.jobs.stale.get(signature):
                 self.elsewhere.add(signature)
                 continue
-            how = failure.again(lease.history(trial), self.limits.retries) or Again()
+            how = self.how(signature)
+            if how is None:
+                self.queue.push(signature, first=True)  # until it has its result
+                self.give_up(signature)
+                self.queue.ready.remove(signature)
+                continue
             task = Task("run", [self.jobs.make(signature, device, how.recompute)], self.log)
             self.running[signature], self.started = task, self.started + 1
             self.executor.start(task)
@@ -203,12 +199,15 @@ class Launch:
                 self.forget(signature)
             elif how in ("held", "lost") or lease.running(trial):
                 self.elsewhere.add(signature)
-            elif how in ("pre-empted", "disk full"):
-                self.queue.push(signature, first=True)
             else:
-                if how != "out of memory":  # which the trial noted itself
-                    self.note_crash(signature, how or "it returned without a result")
-                self.again(signature, first=True)
+                if how not in ("pre-empted", "disk full", *NOTED):
+                    hung = (
+                        f"no progress for {self.limits.timeout_s:.0f} s" if signature in self.hung else None
+                    )
+                    how = how or "it returned without a result"
+                    failure.note(trial, "timed out" if hung else "crashed", hung or how)
+                self.say_again(signature, how)
+                self.queue.push(signature, first=True, alone=self.alone(signature))
         if how == "disk full":
             self.pause("a trial was stopped by it")
         self.running.pop(signature, None)
@@ -216,10 +215,16 @@ class Launch:
         self.hung.discard(signature)
         self.since.forget(signature)
 
+    def say_again(self, signature: str, how: str | None) -> None:
+        history = lease.history(self.store.trial(signature))
+        if history and how not in ("pre-empted", "disk full"):
+            last, goes = history[-1], "trying again" if self.how(signature) else "giving up"
+            label = self.trials[signature].label
+            self.report.note(f"{label}: {last['end']} ({last['detail']}), the {len(history)}. time; {goes}")
+
     def forget(self, signature: str) -> None:
         """A trial that ends without a result, as its study says; or which is asked for anew."""
-        self.epochs_given -= self.trials[signature].epochs
-        self.partly.pop(signature, None)
+        self.tally.forget(self.trials[signature])
         self.supply.again(signature)
 
     def take(self, signature: str) -> bool:
@@ -227,22 +232,13 @@ class Launch:
         result = self.store.result(signature)
         if result is None or result.get("attempt", 0) == self.jobs.accepted[signature]:
             return False
-        self.counts[result["status"]] += 1
-        self.epochs_ended += self.trials[signature].epochs
-        self.partly.pop(signature, None)
-        if result["status"] == "done" and "overhead_s" in result.get("cost", {}):
-            self.overheads.append(result["cost"]["overhead_s"])
+        self.jobs.accepted[signature] = result.get("attempt", 0)
+        self.tally.end(self.trials[signature], result)
+        self.room = ROOM
         self.supply.ended(signature, result)
         self.report.ended(self.trials[signature].label, result)
         self.nudge()
         return True
-
-    def note_crash(self, signature: str, how: str) -> None:
-        trial, hung = self.store.trial(signature), signature in self.hung
-        detail = f"no progress for {self.limits.timeout_s:.0f} s" if hung else how
-        with locked(trial / "lock", wait=True):
-            attempt = max([0, *lease.attempts(trial)])
-            lease.note(trial, attempt, "timed out" if hung else "crashed", detail)
 
     def give_up(self, signature: str, history: list[dict[str, Any]] | None = None) -> None:
         """A failed result for a trial that has used up its tries."""
@@ -252,12 +248,19 @@ class Launch:
         except lease.Held:
             self.elsewhere.add(signature)
             return
-        mine.accept(failure.given_up(self.trials[signature].asked(), history or lease.history(trial)))
+        if lease.accepted(trial) != self.jobs.accepted[signature]:  # somebody was faster
+            mine.drop()
+        else:
+            try:
+                asked = self.trials[signature].asked()
+                mine.accept(failure.given_up(asked, history or lease.history(trial)))
+            finally:
+                mine.release()
         self.take(signature)
 
     def pause(self, why: str) -> None:
         if not self.paused:
-            self.paused = True
+            self.paused, self.room = True, min(2 * self.room, 2**30)  # lest it goes on for nothing
             where = f"paused: {self.store.root} can't be written to ({why})"
             self.report.note(f"{where}; nothing is lost, and once there is room the launch goes on by itself")
 
@@ -265,7 +268,7 @@ class Launch:
         """At what nobody tells: room on the disk, trials that hang, and other launches' trials."""
         if self.stopped:
             self.executor.interrupt()  # again, lest one started while it was first said
-        if self.paused and self.store.writable():
+        if self.paused and self.store.writable(self.room):
             self.paused = False
             self.report.note("the store can be written to again: going on")
         for signature, task in self.running.items():

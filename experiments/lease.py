@@ -7,12 +7,13 @@ this machine is asked for by its id and its birth, another machine's by its hear
 has to watch for STALE_S: no clock is compared with another.
 """
 
-import contextlib
 import os
+import re
 import shutil
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,9 @@ STALE_S = 60.0
 # What an attempt may leave to the trial; a trial's folder holds those of its accepted result, and no others.
 FILES = ("config.json", "metrics.jsonl", "predictions.npz", "figures", "model", "log.txt", "code.patch")
 HANDED_ON = ("checkpoint", "metrics.jsonl", "log.txt")  # from a dead attempt to the next
+
+
+_ATTEMPT = re.compile(r"attempt-[1-9][0-9]{0,8}")
 
 
 class Holder(NamedTuple):
@@ -86,10 +90,11 @@ def born(pid: int) -> str | None:
 def attempts(trial: Path) -> list[int]:
     """Numbers of the attempts whose folders are there, in their order."""
     try:
-        names = os.listdir(trial)
+        with os.scandir(trial) as found:
+            names = [entry.name for entry in found if _ATTEMPT.fullmatch(entry.name) and entry.is_dir()]
     except OSError:
         return []
-    return sorted(int(n[8:]) for n in names if n.startswith("attempt-") and n[8:].isdecimal())
+    return sorted(int(name.removeprefix("attempt-")) for name in names)
 
 
 def folder(trial: Path, attempt: int) -> Path:
@@ -101,7 +106,7 @@ def holder(trial: Path) -> Holder | None:
     for attempt in attempts(trial)[-1:]:
         path = folder(trial, attempt) / "lease.json"
         found = read_json(path)
-        with contextlib.suppress(OSError, TypeError, KeyError):
+        with suppress(OSError, TypeError, KeyError):
             told = {name: found[name] for name in ("host", "machine", "pid", "born")}
             return Holder(attempt, **told, beat=path.stat().st_mtime_ns)
     return None
@@ -110,7 +115,12 @@ def holder(trial: Path) -> Holder | None:
 def history(trial: Path) -> list[dict[str, Any]]:
     """How attempts ended that left no result, since the last accepted one."""
     found = read_json(trial / "history.json")
-    return [end for end in found if isinstance(end, dict)] if isinstance(found, list) else []
+    kinds = {"attempt": int, "end": str, "detail": str}
+    return [
+        end
+        for end in (found if isinstance(found, list) else [])
+        if isinstance(end, dict) and all(isinstance(end.get(name), kind) for name, kind in kinds.items())
+    ]
 
 
 def accepted(trial: Path) -> int:
@@ -121,7 +131,12 @@ def accepted(trial: Path) -> int:
 
 
 def settle(trial: Path) -> None:
-    """Finish what an attempt began that died between its result and the acceptance. Needs the lock."""
+    """Finish what an attempt began that died between its result and the acceptance, and clear away what one
+    wrote that had lost its lease. Needs the lock."""
+    last = accepted(trial)
+    for attempt in attempts(trial):
+        if attempt <= last:
+            shutil.rmtree(folder(trial, attempt), ignore_errors=True)
     for attempt in attempts(trial)[-1:]:
         mine = folder(trial, attempt)
         found = read_json(mine / "result.json")
@@ -135,15 +150,28 @@ def _take(trial: Path, mine: Path, files: list[str]) -> None:
         source, target = mine / name, trial / name
         if name in files and not source.exists():
             continue  # moved already, before an interruption
-        if target.is_dir():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
+        _clear(target)
         if name in files:
             os.rename(source, target)
+    _clear(trial / "history.json")
+    if (trial / "result.json").is_dir():
+        shutil.rmtree(trial / "result.json")
     os.replace(mine / "result.json", trial / "result.json")
-    (trial / "history.json").unlink(missing_ok=True)
     shutil.rmtree(mine, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Lest a power cut leaves a result whose files are torn."""
+    with suppress(FileNotFoundError, IsADirectoryError), path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _clear(path: Path) -> None:
+    """Whatever is there, a file or a folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class Lease:
@@ -161,7 +189,7 @@ class Lease:
             if attempts(self.trial)[-1:] != [self.attempt]:
                 self.asked = "lost"
                 return
-            with contextlib.suppress(OSError):  # a disk that is full, a server that is away: beat on
+            with suppress(OSError):  # a disk that is full, a server that is away: beat on
                 os.utime(self.folder / "lease.json")
                 if self.steps != self._shown:
                     self._shown = self.steps
@@ -189,17 +217,20 @@ class Lease:
 
     def accept(self, result: dict[str, Any]) -> None:
         """Make this attempt's files and `result` the trial's. Raises Lost."""
+        files = [name for name in FILES if (self.folder / name).exists()]
+        for name in files:
+            for path in (self.folder / name, *self.folder.glob(f"{name}/*")):
+                _sync(path)
         try:
-            files = [name for name in FILES if (self.folder / name).exists()]
             numbered = result | {"attempt": self.attempt, "files": files}
-            write_json(self.folder / "result.json", numbered)
+            write_json(self.folder / "result.json", numbered, make=False)
         except FileNotFoundError:
             raise Lost from None
         with self._mine():
             self._over.set()
             _take(self.trial, self.folder, files)
 
-    @contextlib.contextmanager
+    @contextmanager
     def _mine(self) -> Any:
         with locked(self.trial / "lock", wait=True):
             newest = attempts(self.trial)[-1:] == [self.attempt] and accepted(self.trial) < self.attempt
@@ -225,19 +256,19 @@ def claim(trial: Path, stale: Holder | None = None) -> Lease:
         ends = [end.get("attempt", 0) for end in history(trial)]
         number = 1 + max([*before, *ends, accepted(trial)], default=0)
         mine = folder(trial, number)
+        _clear(mine)
         mine.mkdir()
-        me = {
-            "host": socket.gethostname(),
-            "machine": machine(),
-            "pid": os.getpid(),
-            "born": born(os.getpid()),
-        }
-        write_json(mine / "lease.json", me, sync=False)
-        for old in [folder(trial, attempt) for attempt in before]:
-            for name in HANDED_ON:
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(old / name, mine / name)
-            shutil.rmtree(old, ignore_errors=True)
+        me = {"host": socket.gethostname(), "machine": machine(), "pid": os.getpid()}
+        try:
+            write_json(mine / "lease.json", me | {"born": born(os.getpid())}, sync=False)
+            for old in [folder(trial, attempt) for attempt in before]:
+                for name in HANDED_ON:
+                    if (old / name).is_file():
+                        os.replace(old / name, mine / name)
+                shutil.rmtree(old, ignore_errors=True)
+        except BaseException:
+            (mine / "lease.json").unlink(missing_ok=True)
+            raise
     return Lease(trial, number)
 
 
@@ -258,3 +289,11 @@ def running(trial: Path) -> Holder | None:
     """Who works at the trial, as far as this machine can tell."""
     found = holder(trial)
     return None if found is None or found.alive() is False else found
+
+
+def prune(trial: Path) -> None:
+    """Ask whoever runs the trial to stop: its study has ended it."""
+    for attempt in attempts(trial)[-1:]:
+        if attempt > accepted(trial):
+            with suppress(FileNotFoundError):
+                (folder(trial, attempt) / "prune").touch()

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 SCHEMA = 1
@@ -19,9 +20,11 @@ _SIGNATURE = re.compile(r"[0-9a-f]{16}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
-def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
-    """Atomic: written beside `path`, synced, renamed. Without `sync`, a power cut may leave an empty file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_bytes(path: Path, data: bytes, sync: bool = True, make: bool = True) -> None:
+    """Atomic: written beside `path`, synced, renamed. Without `sync`, a power cut may leave an empty file;
+    without `make`, a folder that is gone raises FileNotFoundError."""
+    if make:
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:
@@ -51,8 +54,8 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_json(path: Path, value: Any, sync: bool = True) -> None:
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), sync)
+def write_json(path: Path, value: Any, sync: bool = True, make: bool = True) -> None:
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), sync, make)
 
 
 def keep_json(path: Path, value: Any) -> None:
@@ -128,11 +131,14 @@ class Store:
         for signature in signatures:
             yield signature, self.result(signature) if signature in there else None
 
-    def writable(self) -> bool:
-        """Whether there is room for a megabyte."""
+    def writable(self, size: int = 2**20) -> bool:
+        """Whether there is room for so many bytes."""
         try:
-            write_bytes(self.root / ".room", bytes(2**20))
-            (self.root / ".room").unlink()
+            self.root.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.root) as file:
+                file.write(bytes(size))
+                file.flush()
+                os.fsync(file.fileno())
             return True
         except OSError:
             return False

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.attempt import Attempt
+from experiments.attempt import Attempt, Stopped
 from experiments.augment import Augment, shown
 from experiments.config import RunConfig
 from experiments.data.side import Side
@@ -244,4 +244,7 @@ def fit(module: Lit, device: str) -> None:
     )
     if threading.current_thread() is threading.main_thread():
         module.on_sigterm = signal.getsignal(signal.SIGTERM)
-    trainer.fit(module)
+    try:
+        trainer.fit(module)
+    except SystemExit:  # Lightning's answer to a SIGTERM that comes before ours is in its place
+        raise Stopped("pre-empted") from None

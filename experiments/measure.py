@@ -52,12 +52,15 @@ def core(asked: Measure) -> dict[str, Any]:
     store, name = Store(Path(asked.job.store)), stage(config, asked.job.digests)
     again = asked.job.accepted > 0  # whoever asks for a result anew wants it trained anew
     known = None if again else find(store, str(name), config, environment(asked.job))
+    if known is not None:
+        try:
+            model = checkpoint.from_pretrained(known.folder / "model").to(asked.job.device)
+            trained = Trained(model, known.result["best_epoch"])
+            attempt.take_curve(known.curve)
+        except (OSError, ValueError):  # torn by a power cut, or replaced just now
+            known = None
     if known is None:
         trained = train(config, asked.job, loaded, sides, attempt)
-    else:
-        model = checkpoint.from_pretrained(known.folder / "model").to(asked.job.device)
-        trained = Trained(model, known.result["best_epoch"])
-        attempt.take_curve(known.curve)
     started = time.monotonic()
     encoded = []
     for side in sides:

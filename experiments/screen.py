@@ -77,7 +77,8 @@ class Screen:
             self.live.start()
 
     def note(self, line: str) -> None:
-        self.console.print(printable(line), soft_wrap=True)
+        with contextlib.suppress(OSError):  # a full disk behind a redirected output must not end the launch
+            self.console.print(printable(line), soft_wrap=True)
 
     def progress(self, done: float, total: float, running: list[str]) -> None:
         now = time.monotonic()

@@ -12,7 +12,6 @@ from experiments.config import RunConfig
 from experiments.identity import canonical, digest
 from experiments.ledger import Store, read_json, write_json
 
-ORIGIN = ("commit", "dirty")  # of code whose hash is the same
 PROBED = "val/macro_f1"  # of metrics.jsonl, what depends on the probe
 
 
@@ -51,8 +50,8 @@ def find(store: Store, name: str, config: RunConfig, environment: dict[str, Any]
     result = store.result(signature) if isinstance(signature, str) and len(signature) == 16 else None
     if result is None or result["status"] != "done":
         return None
-    told = result.get("environment", {}) | {name: environment.get(name) for name in ORIGIN}
-    if told != {name: None for name in ORIGIN} | environment:
+    told, ours = result.get("environment", {}), environment
+    if any(told.get(name) != ours.get(name) for name in (told.keys() | ours.keys()) - {"commit", "dirty"}):
         return None
     folder = store.trial(str(signature))
     try:
@@ -65,4 +64,6 @@ def find(store: Store, name: str, config: RunConfig, environment: dict[str, Any]
     if result["config"]["probe"] != config.probe.model_dump(mode="json"):
         for line in curve:
             line.pop(PROBED, None)
+    if config.evaluate == "validation" and any(PROBED not in line for line in curve):
+        return None  # a search's pruner would see less than if it had trained
     return Trained(folder, result, curve)

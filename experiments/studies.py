@@ -59,7 +59,8 @@ class Studies:
         for key, study in self.studies.items():
             if study.open and study.advance():
                 self._unsaved.add(key)
-                self._settled = None
+                if not study.open:
+                    self._settled = None
         for key in list(self._unsaved):
             with suppress(OSError):  # a full disk: the record only saves asking again
                 self.studies[key].save()

@@ -232,16 +232,16 @@ def epochs(path: Path) -> list[tuple[int, float]]:
     """The objective by epoch, from a metrics file; a torn last line is none."""
     out: list[tuple[int, float]] = []
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
     except OSError:
         return out
     for line in lines:
         try:
             values = json.loads(line)
-        except json.JSONDecodeError:
+            if OBJECTIVE in values:
+                out.append((int(values["epoch"]), float(values[OBJECTIVE])))
+        except (ValueError, TypeError, KeyError):
             break
-        if OBJECTIVE in values:
-            out.append((values["epoch"], values[OBJECTIVE]))
     return out
 
 

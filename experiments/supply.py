@@ -65,20 +65,23 @@ class Supply:
     @property
     def open(self) -> bool:
         """Whether more may come."""
-        return self.studies is not None and self.studies.open
+        return self.studies is not None and (self.studies.open or self.studies.sweep is not self.sweep)
 
     def news(self) -> list[Trial]:
-        """What is to be run and was not told of before."""
-        found, self.first = self.first, []
+        """What is to be run and was not told of before. Raises OSError where `settled` does, and tells it all
+        the next time."""
+        found = list(self.first)
         if self.studies is not None:
             asked = self.studies.ready()
             found += [Trial(a.signature, a.config, a.digests, a.row, a.label) for a in asked]
-            if self.studies.sweep is not self.sweep:
-                self.sweep = self.studies.sweep
-                self.settled(self.sweep)
-                chosen = dict.fromkeys(cell.signature for cell in self.sweep.cells)
-                left = [s for s in chosen if s not in self.sweep.waiting and self.store.result(s) is None]
-                found += self._cells(self.sweep, left)
+            sweep = self.studies.sweep
+            if sweep is not self.sweep:
+                self.settled(sweep)
+                chosen = dict.fromkeys(cell.signature for cell in sweep.cells)
+                left = [s for s in chosen if s not in sweep.waiting and self.store.result(s) is None]
+                found += self._cells(sweep, left)
+            self.sweep = sweep
+        self.first = []
         news = {trial.signature: trial for trial in found if trial.signature not in self.given}
         self.given |= news
         return list(news.values())
@@ -97,16 +100,16 @@ class Supply:
             self.studies.ended(signature, result)
 
     def failures(self) -> list[tuple[Trial, str]]:
-        """The cells of studies that ended without a choice, and why; once each."""
+        """The cells of studies that ended without a choice, and why, until `told`."""
         if self.studies is None:
             return []
         found = {s: why for s, why in self.studies.failures().items() if s not in self.given}
-        trials = self._cells(self.studies.sweep, found)
-        self.given |= {trial.signature: trial for trial in trials}
-        return [(trial, found[trial.signature]) for trial in trials if self._fails(trial.signature)]
+        trials = self._cells(self.studies.sweep, [s for s in found if self.store.result(s) is None])
+        return [(trial, found[trial.signature]) for trial in trials]
 
-    def _fails(self, signature: str) -> bool:
-        return self.store.result(signature) is None
+    def told(self, trial: Trial) -> None:
+        """The cell has its failed result."""
+        self.given[trial.signature] = trial
 
     def left(self) -> int:
         """How many trials studies have yet to see the end of or to choose."""

@@ -6,6 +6,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from experiments import data, failure, stage
 from experiments.attempt import Attempt, Stopped
 from experiments.code import lay
 from experiments.config import RunConfig
-from experiments.environment import environment
+from experiments.environment import ORIGIN, environment
 from experiments.execute import Job
 from experiments.failure import unwritable
+from experiments.identity import digest
 from experiments.lease import Held, Lease, Lost, accepted, claim
 from experiments.ledger import SCHEMA, Store, write_json
 from experiments.measure import measure
@@ -51,7 +53,7 @@ def prepare(jobs: list[Job], own_process: bool) -> str | None:
 def run(jobs: list[Job], own_process: bool) -> str | None:
     """Train, evaluate, write: one job, under its lease. A failure becomes a failed result with one line and a
     log. Returns why there is no result of this attempt: held or lost (another process is or was at it),
-    pre-empted, pruned, out of memory, disk full; else None."""
+    pre-empted, pruned, out of memory, crashed, disk full; else None."""
     (job,) = jobs
     trial = Store(Path(job.store)).trial(job.signature)
     try:
@@ -74,13 +76,12 @@ def run(jobs: list[Job], own_process: bool) -> str | None:
     except Stopped as why:
         lease.release()
         return str(why)
-    except OSError as error:
-        lease.release()
-        if unwritable(error, job.store):
+    except BaseException as error:
+        full = isinstance(error, OSError) and unwritable(error, job.store)
+        with suppress(OSError):
+            lease.release()
+        if full:
             return "disk full"
-        raise
-    except BaseException:
-        lease.release()
         raise
 
 
@@ -103,7 +104,9 @@ def _run(job: Job, lease: Lease) -> str | None:
     identity = {"signature": job.signature, "config": job.config, "digests": job.digests}
     write_json(lease.folder / "config.json", identity, sync=False)
     lay(job.patch, lease.folder)
-    attempt = Attempt(lease, job.signature, job.code, job.submitted_at)
+    told = environment(job)
+    same = digest({name: value for name, value in told.items() if name not in ORIGIN})[:16]
+    attempt = Attempt(lease, f"{job.signature} {same}", job.submitted_at)
     result: dict[str, Any] = {"schema": SCHEMA, **identity, "status": "done", "error": None}
     try:
         config = RunConfig.model_validate(job.config)
@@ -122,11 +125,11 @@ def _run(job: Job, lease: Lease) -> str | None:
         line = f"{type(error).__name__}: {' '.join(str(error).split())[:500] or 'no message'}"
         with (lease.folder / "log.txt").open("a") as log:
             traceback.print_exc(file=log)
-        if (word := failure.word(error)) == "out of memory":
+        if (word := failure.word(error)) in ("out of memory", "crashed"):
             lease.ended(word, line)
             return word
         result |= {"status": "failed", "failure": word, "error": line, "metrics": {}}
-    result["environment"] = environment(job)
+    result["environment"] = told
     result["cost"] = result.get("cost", {}) | attempt.clock.cost()
     result["finished_at"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     lease.accept(result)

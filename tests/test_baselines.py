@@ -63,7 +63,7 @@ def trained(
     """Undisturbed; `lines` gets those of metrics.jsonl."""
     train, val = train or side(24, 0), val or side(9, 1)
     with TemporaryDirectory() as folder:
-        attempt = Attempt(claim(Path(folder)), "signature", "code", 0.0)
+        attempt = Attempt(claim(Path(folder)), "identity", 0.0)
         found = Training(asked, train, CLASSES, attempt).fit(val)
         if lines is not None:
             lines += map(json.loads, attempt.lines)

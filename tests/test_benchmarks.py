@@ -13,6 +13,7 @@ SMALLEST = {  # a benchmark's quickest options, and what its last line then says
     "loop": ("--tiny --epochs 1 --repeats 1", "ms a step"),
     "probe": ("--repeats 1", "same choice"),
     "loading": ("--windows 3000 --skip-texts", "ratio"),
+    "chaos": ("--faults 1 --seeds 1", "survived"),
     "planning": ("--cells 100 --repeats 1", "half failed"),
     "recompute": ("--small --batch 4 --steps 1", "times less memory"),
     "overhead": ("--noops 20 --epochs 5 --trials 1 --workers 1", "ratio"),

@@ -133,6 +133,19 @@ def test_a_trial_is_deaf_to_ctrl_c_and_its_death_by_a_signal_has_a_name(
         assert local.free == ["cpu"]
 
 
+def test_a_signal_to_all_processes_at_once_lets_trials_give_themselves_back(
+    local: LocalExecutor, store: Store, jobs: Jobs
+) -> None:
+    """As a batch system sends it: the fork server must not end before its trials."""
+    pid, _ = begin(local, store, jobs)
+    server = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    for each in (server, pid):
+        os.kill(each, signal.SIGTERM)
+    assert [death for _, death in ended(local)] == ["pre-empted"]
+    (job,) = jobs(ENDLESS)
+    assert (lease.live(store.trial(job.signature)) / "checkpoint").exists()
+
+
 def test_jobs_leave_no_file_open_in_the_coordinator(local: LocalExecutor, jobs: Jobs) -> None:
     (job,), counts = jobs(QUICK), []
     for _ in range(4):

@@ -49,7 +49,7 @@ def test_how_often_and_how_a_trial_is_run_again(words: tuple[str, ...], how: Aga
 
 def test_the_result_of_a_trial_that_is_given_up_tells_of_its_last_end() -> None:
     found = failure.given_up({"signature": "s"}, ends("crashed", "timed out"))
-    assert found["failure"] == "timed out" and found["error"] == "timed out 2 times, last: the 1th"
+    assert found["failure"] == "timed out" and found["error"] == "crashed, timed out, last: the 1th"
     assert found["status"] == "failed" and found["metrics"] == {} and found["signature"] == "s"
 
 
@@ -60,7 +60,10 @@ def test_the_result_of_a_trial_that_is_given_up_tells_of_its_last_end() -> None:
         (MemoryError(), "out of memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "out of memory"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of memory"),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), "error"),
+        (RuntimeError("CUDA error: out of memory"), "out of memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory"),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), "crashed"),
+        (OSError(errno.EMFILE, "Too many open files"), "crashed"),
         (ValueError("x"), "error"),
     ],
 )
@@ -200,17 +203,58 @@ def test_on_a_full_disk_a_sweep_pauses_with_a_clear_line_and_goes_on_by_itself(
     Disk(monkeypatch, fails)
     summary = made.run()
     assert summary[:2] == (2, 0)
-    (paused,) = [line for line in log.notes if line.startswith("paused")]
-    assert "can't be written to" in paused and "nothing is lost" in paused
-    assert "the store can be written to again: going on" in log.notes
+    paused = [line for line in log.notes if line.startswith("paused")]
+    assert paused and all("can't be written to" in line and "nothing is lost" in line for line in paused)
+    assert log.notes.count("the store can be written to again: going on") == len(paused)
     assert not list(store.root.glob("trials/*/history.json"))
+
+
+def test_a_failed_result_that_finds_no_room_is_written_once_there_is(
+    store: Store, one: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launch, which claims the trial for it, must not wait for itself."""
+    monkeypatch.setattr(launch, "LOOK_S", 0.1)
+    sweep, todo = one("a: {baseline: statistics}")
+    folder = store.trial(todo[0])
+    folder.mkdir(parents=True)
+    ledger.write_json(folder / "history.json", ends("crashed", "crashed", "crashed"))
+    log, real, left = Log(), ledger.write_bytes, [1]
+
+    def write(path: Path, *args: Any, **kwargs: Any) -> None:
+        if path.name == "result.json" and left[0]:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path, *args, **kwargs)
+
+    monkeypatch.setattr(ledger, "write_bytes", write)
+    launch_of(sweep, store, InlineExecutor(1, ["cpu"]), log, todo).run()
+    assert log.results[todo[0]]["failure"] == "crashed" and left == [0]
+
+
+def test_what_another_launch_finished_meanwhile_is_not_given_up(
+    store: Store, one: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, todo = one("a: {baseline: statistics}")
+    folder, real = store.trial(todo[0]), lease.claim
+    folder.mkdir(parents=True)
+    ledger.write_json(folder / "history.json", ends("crashed", "crashed", "crashed"))
+
+    def slow(trial: Path, *args: Any) -> lease.Lease:
+        monkeypatch.setattr(lease, "claim", real)
+        real(trial).accept({"signature": todo[0], "status": "done", "metrics": {"val/macro_f1": 1.0}})
+        return real(trial, *args)
+
+    monkeypatch.setattr(lease, "claim", slow)
+    log = Log()
+    launch_of(sweep, store, InlineExecutor(1, ["cpu"]), log, todo).run()
+    assert log.results[todo[0]]["status"] == "done" and lease.attempts(folder) == []
 
 
 SPOILED = {
     "empty": lambda data: b"",
     "torn": lambda data: data[: len(data) // 2],
     "garbled": lambda data: data[:-9] + b"\0" + data[-8:],
-    "other code's": lambda data: data.replace(b" code ", b" odec ", 1),
+    "another machine's": lambda data: data[:17] + b"0" * 16 + data[33:],
     "another trial's": lambda data: b"0" * 16 + data[16:],
 }
 
@@ -231,7 +275,18 @@ def test_a_checkpoint_that_is_not_this_trials_whole_one_is_left_alone(
     assert numbers(store, job) == whole
 
 
-def test_nothing_in_a_checkpoint_is_run(store: Store, jobs: Jobs, tmp_path: Path) -> None:
+def real_identity(store: Store, job: Job) -> str:
+    """What this machine's checkpoints of the trial begin with."""
+    from experiments.environment import ORIGIN, environment
+    from experiments.identity import digest
+
+    told = {name: value for name, value in environment(job).items() if name not in ORIGIN}
+    return f"{job.signature} {digest(told)[:16]}"
+
+
+def test_nothing_in_a_checkpoint_is_run(
+    store: Store, jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import hashlib
     import io
 
@@ -244,9 +299,14 @@ def test_nothing_in_a_checkpoint_is_run(store: Store, jobs: Jobs, tmp_path: Path
     torch.save({"lines": [], "seconds": [0, 0, 0], "lit": Malicious()}, buffer)
     mine = lease.claim(store.trial(job.signature))
     data = buffer.getvalue()
-    head = f"{job.signature} {job.code} {hashlib.sha256(data).hexdigest()}\n"
+    identity = real_identity(store, job)
+    head = f"{identity} {hashlib.sha256(data).hexdigest()}\n"
     (mine.folder / "checkpoint").write_bytes(head.encode() + data)
     mine.release()
+    with pytest.raises(RuntimeError, match="can't be read"):  # it is looked at, and refused
+        monkeypatch.setattr("builtins.print", lambda line, **_: (_ for _ in ()).throw(RuntimeError(line)))
+        run_trial(job)
+    monkeypatch.undo()
     run_trial(job)
     assert numbers(store, job) and not (tmp_path / "run").exists()
 

@@ -132,7 +132,7 @@ def test_how_far_encoding_is_reaches_the_report_while_a_launch_prepares(finished
     launch = launch_of(sweep, store, Preparing(1, ["cpu"]), Log(seen.append), list(sweep.configs))
     launch.add()
     launch.log.write_text("encoded 20 of 876 texts\nencoded 40 of 876 texts\n")
-    launch.prepare()
+    launch.jobs.prepare(launch.executor, launch.report, launch.log)
     launch.log.unlink()
     assert seen == [["encoding texts"]]
 

@@ -87,6 +87,45 @@ def test_a_late_result_of_a_lost_lease_is_rejected(trial: Path) -> None:
     assert result(trial) == {"status": "done", "from": "mine", "attempt": 2, "files": []}
 
 
+def test_what_a_lost_lease_writes_after_all_never_counts(trial: Path) -> None:
+    late = claim(trial)
+    held_by(trial, os.getpid(), machine="another one")
+    mine = claim(trial, stale=lease.holder(trial))
+    late.folder.mkdir()  # a library that makes the folders it writes to
+    (late.folder / "result.json").write_text(json.dumps({"status": "done", "from": "late", "files": []}))
+    (mine.folder / "config.json").write_text("mine")
+    mine.accept({"status": "done", "from": "mine"})
+    lease.settled(trial)
+    assert result(trial)["from"] == "mine" and (trial / "config.json").read_text() == "mine"
+    assert lease.attempts(trial) == [] and claim(trial).attempt == 3
+
+
+def test_a_claim_that_fails_half_way_is_no_claim(trial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = claim(trial)
+    (first.folder / "log.txt").touch()
+    first.release()
+    with monkeypatch.context() as patch:
+        patch.setattr(lease.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            claim(trial)
+    assert lease.holder(trial) is None and claim(trial).attempt == 3
+
+
+@pytest.mark.parametrize("name", ["result.json", "history.json", "attempt-1", "attempt-" + 200 * "9"])
+@pytest.mark.parametrize("kind", ["folder", "list", "text"])
+def test_odd_things_in_a_trials_folder_stop_nobody(trial: Path, name: str, kind: str) -> None:
+    trial.mkdir(parents=True)
+    if kind == "folder":
+        (trial / name / "below").mkdir(parents=True)
+    else:
+        (trial / name).write_text('[{}, {"end": 1}, 7]' if kind == "list" else "text")
+    lease.settled(trial)
+    assert lease.history(trial) == []
+    mine = claim(trial)
+    mine.accept({"status": "done"})
+    assert result(trial)["status"] == "done"
+
+
 def test_a_lease_that_is_lost_says_so_to_who_had_it(trial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "BEAT_S", 0.01)
     late = claim(trial)

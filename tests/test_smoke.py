@@ -37,7 +37,7 @@ def test_every_row_of_a_sweep_takes_a_step_and_gives_its_primary_representation(
         )
         for row, s in first.items()
     }
-    trial.prepare(jobs.values())
+    trial.prepare(list(jobs.values()), False)
     for row, job in jobs.items():
         config = sweep.configs[job.signature]
         if config.baseline != "none":

@@ -339,3 +339,11 @@ def test_figures_draw_on_the_axis_they_are_given_and_show_every_row(tmp_path: Pa
     names = [text.get_text() for text in curves.get_legend().get_texts()]  # type: ignore[union-attr]
     assert names == [row for row in ROWS if row != "statistics"]
     plt.close("all")
+
+
+def test_a_row_named_in_brackets_or_stars_is_no_argument_of_latex_and_no_emphasis(tmp_path: Path) -> None:
+    plan = write_ledger(tmp_path, rows=("supervised", "[red]", "*star*", "**bold**"))
+    built = ablation_tables.build(load.frame(tmp_path, "made_up"), plan)
+    body = built.to_latex().split(r"\midrule")[1]
+    assert "\n{}[red] &" in body and "\n{}*star* &" in body
+    assert r"| \*star\* " in built.to_markdown() and r"\*\*bold\*\*" in built.to_markdown()

@@ -65,7 +65,7 @@ def test_thirty_trials_on_one_data_set_encode_each_distinct_text_once(
     ways = [{"control": "random"}, {"form": "all"}, {"source": "series"}, {"source": "both"},
             {"control": "shuffled_classes"}, {"source": "series", "control": "shuffled_samples"}]  # fmt: skip
     jobs = [job_of(store, text=way, seed=seed) for way in ways for seed in range(5)]
-    trial.prepare([job for _, job in jobs])
+    trial.prepare([job for _, job in jobs], False)
     assert set(asked.values()) == {1}
     before, packs = asked.total(), len(list(tmp_path.rglob("tokens.npy")))
     for config, job in jobs:

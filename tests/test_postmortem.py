@@ -9,7 +9,7 @@ import pytest
 from conftest import environment
 from standing_fixture import end, made_up, of
 
-from experiments import failures, lease
+from experiments import lease, postmortem
 from experiments.ledger import Store
 from experiments.plan import Sweep
 from experiments.standing import Standing
@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> Store:
 def told(sweep: Sweep, store: Store, every: bool = False) -> list[str]:
     standing = Standing(sweep, store)
     standing.look()
-    return failures.failed(standing, every)
+    return postmortem.failed(standing, every)
 
 
 def test_a_failure_has_its_word_error_attempts_log_and_advice(store: Store) -> None:
@@ -82,7 +82,7 @@ def test_of_many_kinds_of_failures_five_are_told(store: Store) -> None:
 
 
 def test_every_failure_word_of_a_trial_has_its_advice() -> None:
-    assert failures.ADVICE.keys() == {"diverged", "out of memory", "crashed", "timed out", "error"}
+    assert postmortem.ADVICE.keys() == {"diverged", "out of memory", "crashed", "timed out", "error"}
 
 
 def test_a_trial_that_waits_to_be_tried_again_says_how_its_attempts_ended(store: Store) -> None:
@@ -93,7 +93,7 @@ def test_a_trial_that_waits_to_be_tried_again_says_how_its_attempts_ended(store:
     running = lease.claim(store.trial(of(sweep, "a")[0]))
     standing = Standing(sweep, store)
     standing.look()
-    lines = failures.waiting(standing)
+    lines = postmortem.waiting(standing)
     ended = "attempt 1 crashed: killed by SIGKILL"
     assert lines[0] == f"to be tried again: a seed 1: 1 attempt, the last: {ended}"
     assert len(lines) == 6 and lines[-1] == "and 1 more to be tried again"
@@ -103,10 +103,10 @@ def test_a_trial_that_waits_to_be_tried_again_says_how_its_attempts_ended(store:
 def test_the_tail_of_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_bytes(b"\xff" * 10**6 + b"\n" + b"x" * 10**6 + b"\nlast \xff\n")
-    assert [len(line) for line in failures.tail(log)] == [200, 6]
+    assert [len(line) for line in postmortem.tail(log)] == [200, 6]
     log.unlink()
     log.mkdir()
-    assert failures.tail(log) == []
+    assert postmortem.tail(log) == []
 
 
 def test_status_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ ADVICE = {
     "out of memory": f"a smaller model or train.batch_size, or fewer --workers on its device; then {RETRY}",
     "crashed": f"something outside ended it: memory, a person, the machine; once that is gone, {RETRY}",
     "timed out": f"it hung, or this machine was too busy for its --timeout; {RETRY}",
+    "search": "look at its trials' errors with `status`, or try a milder pruner or another space",
     "error": f"its log says where; once the cause is gone, {RETRY}",
 }
 
