@@ -65,7 +65,7 @@ def install(point: str, strike: Callable[[], None]) -> None:
 
     from experiments import attempt, lease, trial
 
-    def at_checkpoint(path: Path, data: bytes) -> None:
+    def at_checkpoint(path: Path, data: bytes, **_: Any) -> None:
         if path.name == "checkpoint":
             path.with_name(".checkpoint.torn").write_bytes(data[: len(data) // 2])
             strike()
@@ -120,7 +120,7 @@ def haunt() -> None:
         install(asked["point"], strike)
     if asked["full"]:
 
-        def full(path: Path, data: bytes) -> None:
+        def full(path: Path, *_: Any, **__: Any) -> None:
             if rng.random() < asked["full"]:
                 told("fault disk full")
                 raise FULL

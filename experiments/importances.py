@@ -24,15 +24,17 @@ class Importances:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._known: dict[tuple[str, str], dict[str, Any]] = {}
+        self._ends: dict[tuple[str, str], list[Any]] = {}
 
     def sync(self, sweep: Sweep) -> None:
         """Write the file where studies ended since. Raises OSError."""
         names = {(search.row, search.key): search for search in sweep.searches}
         for name, search in names.items():
-            if name not in self._known:
-                entries = record(search, sweep.name, self.store)
-                if len(entries) == search.spec["trials"] and all(e.state != "running" for e in entries):
-                    self._known[name] = _of(search, entries)
+            entries = record(search, sweep.name, self.store)
+            whole = len(entries) == search.spec["trials"] and all(e.state != "running" for e in entries)
+            ends = [(entry.state, entry.value) for entry in entries]  # a study may be tried again
+            if whole and self._ends.get(name) != ends:
+                self._ends[name], self._known[name] = ends, _of(search, entries)
         studies = [self._known[name] for name in names if name in self._known]
         path = self.store.sweep(sweep.name) / "importances.json"
         value = {"schema": 1, "studies": studies, "rows": _rows(studies)}

@@ -270,7 +270,7 @@ def test_latex_escapes_what_latex_would_eat(tmp_path: Path) -> None:
     assert "50%" not in latex and "±" not in latex and "\N{MINUS SIGN}" not in latex
     for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lrrrrrrrr}"):
         assert part in latex
-    assert r"x<y\|z" in table.to_markdown()
+    assert r"x\<y\|z" in table.to_markdown()
 
 
 def test_markdown_fits_a_terminal(tmp_path: Path) -> None:
