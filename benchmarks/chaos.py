@@ -221,7 +221,9 @@ class Store:
         names = ("plan.json", "history.json", "lease.json", "checkpoint", "metrics.jsonl", "config.json")
         names += ("digests.json", "mirrored.json", "store.json", "optuna.db", "launch.log")
         files = [path for path in self.root.rglob("*") if path.name in names and path.is_file()]
+        # Nor files of a trial itself: they are whole when they get there, and nothing reads them to run.
         files = [path for path in files if not (path.parent / "result.json").exists()]
+        files = [path for path in files if path.parent.parent.name != "trials" or path.name == "history.json"]
         for path in self.rng.sample(files, min(2, len(files))):
             data = path.read_bytes()
             how = self.rng.choice(["empty", "torn", "garbled"])
