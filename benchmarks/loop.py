@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from experiments.attempt import Attempt
+from experiments.attempt import Attempt, Clock
 from experiments.config import RunConfig
 from experiments.data import Side
 from experiments.lease import claim
@@ -109,7 +109,7 @@ def main() -> None:
         curve: list[dict[str, float]] = []
         model = build(config, side, CLASSES, Text())
         data = TrainingSet(config, side, Text())
-        attempt = Attempt(claim(Path(mkdtemp())), "benchmark", time.time())
+        attempt = Attempt(claim(Path(mkdtemp())), "benchmark", Clock(time.time()))
         module = Timed(
             config, model, data, None, attempt, lambda _, means: curve.append(means), lambda state: None
         )

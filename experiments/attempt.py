@@ -65,8 +65,8 @@ class Attempt:
     """In the lease's folder. identity: of trial, code and machine, where the same bits are promised. saved:
     what `save` was given by an attempt of that identity before, or None."""
 
-    def __init__(self, lease: Lease, identity: str, submitted_at: float) -> None:
-        self.lease, self.folder, self.clock = lease, lease.folder, Clock(submitted_at)
+    def __init__(self, lease: Lease, identity: str, clock: Clock) -> None:
+        self.lease, self.folder, self.clock = lease, lease.folder, clock
         self.head = identity
         self.saved_at, self.took_s = time.monotonic(), 0.0
         self.lines: list[str] = []

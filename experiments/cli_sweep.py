@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +29,8 @@ def load(file: Path, store: Path, there: bool = False) -> "tuple[Sweep, Store]":
 
     ledger = Store(store)
     if there and not store.is_dir():
+        with TemporaryDirectory() as folder:
+            load(file, Path(folder))  # a bad file is to be told of first
         fail(f"there is no store at {store} yet: `shapelex run` makes one", 1)
     try:
         planned = sweep.load(file, ledger)

@@ -1,6 +1,7 @@
 """What a launch hands to executors: trials as jobs that pickle."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from experiments import lease
@@ -53,8 +54,9 @@ class Jobs:
         """Windows and text embeddings first, in one process, so that trials only read them."""
         log.parent.mkdir(parents=True, exist_ok=True)
         for path in log.parent.glob("launch-*.log"):  # of launches that died
-            if lease.born(int(path.stem.removeprefix("launch-"))) is None:
-                path.unlink(missing_ok=True)
+            with suppress(ValueError, OSError):
+                if lease.born(int(path.stem.removeprefix("launch-"))) is None:
+                    path.unlink()
         if not self.trials:
             return
         report.note("preparing data and text")

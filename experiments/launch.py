@@ -12,20 +12,20 @@ from typing import Any
 from experiments import failure, lease
 from experiments.code import Code
 from experiments.execute import Executor, Task
-from experiments.failure import Again, unwritable
+from experiments.failure import Again
 from experiments.jobs import Jobs
 from experiments.ledger import Store
 from experiments.limits import Limits
 from experiments.progress import Since, shown
 from experiments.queue import Queue
 from experiments.report import Report, Summary
+from experiments.room import Room
 from experiments.supply import Supply
 from experiments.tally import Tally
 
 POLL_S = 0.2
 SHOW_S = 0.5
 LOOK_S = 2.0  # between looks at time-outs, at other launches' trials, and at a disk that was full
-ROOM = 2**20  # bytes that a disk must take before a launch goes on
 GRACE_S = 30.0  # for running trials to give themselves back
 NOTED = ("out of memory", "crashed")  # by the trial itself
 
@@ -51,9 +51,10 @@ class Launch:
         self.running: dict[str, Task] = {}
         self.hung, self.elsewhere, self.since = set[str](), set[str](), Since()
         self.ends: deque[tuple[str, str | None]] = deque()  # that wait for a disk with room
-        self.tally, self.started, self.room = Tally(store), 0, ROOM
+        self.doomed: dict[str, list[dict[str, Any]]] = {}  # cells of studies without a choice, and why
+        self.tally, self.started, self.room = Tally(store), 0, Room(store, report)
         self.stopped: str | None = None
-        self.paused = self.looping = self.said = False
+        self.looping = self.said = False
         self.log = store.sweep(supply.sweep.name) / f"launch-{os.getpid()}.log"
 
     def stop(self, why: str) -> None:
@@ -68,24 +69,24 @@ class Launch:
         began = looked = told = time.monotonic()
         try:
             self.jobs.keep_code()
-            self.add()
+            self.room.guard(self.add)
             self.jobs.prepare(self.executor, self.report, self.log)
             self.looping = True
             while self.work_left():
-                self.guard(self.fill)
+                self.room.guard(self.fill)
                 self.ends += [(task.jobs[0].signature, how) for task, how in self.executor.poll(POLL_S)]
                 ended = bool(self.ends)
-                self.guard(self.take_ends)
+                self.room.guard(self.take_ends)
                 now = time.monotonic()
                 if now - looked >= LOOK_S:
                     looked = now
-                    self.guard(self.look)
+                    self.room.guard(self.look)
                 if self.limits.time_s is not None and now - began > self.limits.time_s and not self.stopped:
                     self.stop("the time limit is reached")
                 if self.stopped and self.say_stopping() > GRACE_S:
                     break
                 if ended or now - told >= SHOW_S:
-                    self.guard(self.add)
+                    self.room.guard(self.add)
                 if now - told >= SHOW_S:
                     told = now
                     self.tell()
@@ -114,14 +115,15 @@ class Launch:
         while failed := self.supply.failures():
             trial, why = failed[0]
             self.jobs.add(trial)
-            self.give_up(trial.signature, [{"end": "search", "detail": why}])
+            self.doomed[trial.signature] = [{"end": "search", "detail": why}]
+            self.queue.push(trial.signature, first=True)
             self.supply.told(trial)
 
     def tell(self) -> None:
         running, due = [self.trials[s] for s in self.running], None
         if self.limits.trials is not None:
-            ready = islice(self.queue.ready, max(0, self.limits.trials - self.started))
-            due = [self.trials[s] for s in ready]
+            left = max(0, self.limits.trials - self.started)
+            due = [self.trials[s] for s in islice((*self.queue.ready, *self.queue.alone), left)]
         self.report.progress(
             *self.tally.progress(running, self.supply.unasked(), due), [trial.row for trial in running]
         )
@@ -137,6 +139,8 @@ class Launch:
 
     def how(self, signature: str) -> Again | None:
         """How the trial is to run, as its history tells; None: not again."""
+        if signature in self.doomed:
+            return None
         return failure.again(lease.history(self.store.trial(signature)), self.limits.retries)
 
     def alone(self, signature: str) -> bool:
@@ -145,7 +149,7 @@ class Launch:
 
     def fill(self) -> None:
         """Start what may start now."""
-        while self.executor.free and not self.paused and not self.stopped:
+        while self.executor.free and not self.room.paused and not self.stopped:
             device = self.executor.free[0]
             if self.spent:
                 return
@@ -155,32 +159,28 @@ class Launch:
                 if signature is not None:
                     self.queue.push(signature, first=True)
                 return
-            if self.supply.pruned([signature]):
-                self.forget(signature)
-                continue
-            trial = self.store.trial(signature)
-            holder = lease.running(trial)
-            if holder is not None and holder != self.jobs.stale.get(signature):
-                self.elsewhere.add(signature)
-                continue
-            how = self.how(signature)
-            if how is None:
-                self.queue.push(signature, first=True)  # until it has its result
-                self.give_up(signature)
-                self.queue.ready.remove(signature)
-                continue
-            task = Task("run", [self.jobs.make(signature, device, how.recompute)], self.log)
-            self.running[signature], self.started = task, self.started + 1
-            self.executor.start(task)
-
-    def guard(self, step: Callable[[], None]) -> None:
-        """Do it; where a full disk is in the way, later."""
-        try:
-            step()
-        except OSError as error:
-            if not (why := unwritable(error, str(self.store.root))):
+            try:
+                self.begin(signature, device)
+            except OSError:
+                if signature not in self.queue.ready:
+                    self.queue.push(signature, first=True)
                 raise
-            self.pause(why)
+
+    def begin(self, signature: str, device: str) -> None:
+        """Start the trial, unless it is somebody else's or nobody's any more."""
+        if signature not in self.doomed and self.supply.pruned([signature]):
+            return self.forget(signature)
+        trial = self.store.trial(signature)
+        holder = lease.running(trial)
+        if holder is not None and holder != self.jobs.stale.get(signature):
+            self.elsewhere.add(signature)
+            return
+        how = self.how(signature)
+        if how is None:
+            return self.give_up(signature)
+        task = Task("run", [self.jobs.make(signature, device, how.recompute)], self.log)
+        self.executor.start(task)
+        self.running[signature], self.started = task, self.started + 1
 
     def take_ends(self) -> None:
         """Deal with ended trials."""
@@ -192,6 +192,8 @@ class Launch:
         """Accept what an ended trial left, or decide how it goes on."""
         trial = self.store.trial(signature)
         lease.settled(trial)
+        if how == "disk full" and self.room.elsewhere:
+            how = f"no room somewhere, and yet {self.store.root} has it"
         cost = (self.store.result(signature) or {}).get("cost", {})
         self.executor.learn(self.running[signature], how, cost.get("peak_gpu_memory_mb"))
         if not self.take(signature):
@@ -207,9 +209,9 @@ class Launch:
                     how = how or "it returned without a result"
                     failure.note(trial, "timed out" if hung else "crashed", hung or how)
                 self.say_again(signature, how)
-                self.queue.push(signature, first=True, alone=self.alone(signature))
+                self.queue.push(signature, first=how != "disk full", alone=self.alone(signature))
         if how == "disk full":
-            self.pause("a trial was stopped by it")
+            self.room.pause("a trial was stopped by it")
         self.running.pop(signature, None)
         self.jobs.stale.pop(signature, None)
         self.hung.discard(signature)
@@ -234,13 +236,13 @@ class Launch:
             return False
         self.jobs.accepted[signature] = result.get("attempt", 0)
         self.tally.end(self.trials[signature], result)
-        self.room = ROOM
+        self.room.used()
         self.supply.ended(signature, result)
         self.report.ended(self.trials[signature].label, result)
         self.nudge()
         return True
 
-    def give_up(self, signature: str, history: list[dict[str, Any]] | None = None) -> None:
+    def give_up(self, signature: str) -> None:
         """A failed result for a trial that has used up its tries."""
         trial = self.store.trial(signature)
         try:
@@ -253,24 +255,17 @@ class Launch:
         else:
             try:
                 asked = self.trials[signature].asked()
-                mine.accept(failure.given_up(asked, history or lease.history(trial)))
+                history = self.doomed.get(signature) or lease.history(trial)
+                mine.accept(failure.given_up(asked, history))
             finally:
                 mine.release()
         self.take(signature)
-
-    def pause(self, why: str) -> None:
-        if not self.paused:
-            self.paused, self.room = True, min(2 * self.room, 2**30)  # lest it goes on for nothing
-            where = f"paused: {self.store.root} can't be written to ({why})"
-            self.report.note(f"{where}; nothing is lost, and once there is room the launch goes on by itself")
 
     def look(self) -> None:
         """At what nobody tells: room on the disk, trials that hang, and other launches' trials."""
         if self.stopped:
             self.executor.interrupt()  # again, lest one started while it was first said
-        if self.paused and self.store.writable(self.room):
-            self.paused = False
-            self.report.note("the store can be written to again: going on")
+        self.room.look()
         for signature, task in self.running.items():
             same_s = self.since.same_s(signature, shown(self.store.trial(signature)))
             if same_s > self.limits.timeout_s and signature not in self.hung:
@@ -286,11 +281,14 @@ class Launch:
         holder = lease.holder(trial)
         if not self.take(signature):
             alive = None if holder is None else holder.alive()
+            if holder is not None and holder.pid == os.getpid() and alive:  # it could not be released then
+                (lease.folder(trial, holder.attempt) / "lease.json").unlink(missing_ok=True)
+                holder = alive = None
             same_s = self.since.same_s(signature, holder)
             if holder is not None and (alive or (alive is None and same_s <= lease.STALE_S)):
                 return
             if holder is not None and alive is None:
                 self.jobs.stale[signature] = holder
-            self.queue.push(signature, first=True)
+            self.queue.push(signature, first=True, alone=self.alone(signature))
         self.elsewhere.discard(signature)
         self.since.forget(signature)

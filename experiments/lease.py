@@ -12,7 +12,6 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -186,7 +185,8 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_S):
-            if attempts(self.trial)[-1:] != [self.attempt]:
+            there = attempts(self.trial)
+            if there and there[-1] != self.attempt:
                 self.asked = "lost"
                 return
             with suppress(OSError):  # a disk that is full, a server that is away: beat on
@@ -272,12 +272,11 @@ def claim(trial: Path, stale: Holder | None = None) -> Lease:
     return Lease(trial, number)
 
 
-def settled(trial: Path, then: Callable[[], None] = lambda: None) -> None:
+def settled(trial: Path) -> None:
     """`settle`, for who has not the lock."""
     if attempts(trial):
         with locked(trial / "lock", wait=True):
             settle(trial)
-            then()
 
 
 def live(trial: Path) -> Path:

@@ -91,10 +91,9 @@ def locked(path: Path, wait: bool) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise Locked(file.read().strip()) from None
-        file.seek(0)
-        file.truncate()
-        file.write(f"pid {os.getpid()}")
-        file.flush()
+        with suppress(OSError):  # a full disk: it only informs
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"pid {os.getpid()}".encode())
         yield
 
 
@@ -135,8 +134,10 @@ class Store:
         """Whether there is room for so many bytes."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self.root).free < size:
+                return False
             with TemporaryFile(dir=self.root) as file:
-                file.write(bytes(size))
+                file.write(bytes(min(size, 2**20)))
                 file.flush()
                 os.fsync(file.fileno())
             return True

@@ -56,9 +56,10 @@ def core(asked: Measure) -> dict[str, Any]:
         try:
             model = checkpoint.from_pretrained(known.folder / "model").to(asked.job.device)
             trained = Trained(model, known.result["best_epoch"])
-            attempt.take_curve(known.curve)
         except (OSError, ValueError):  # torn by a power cut, or replaced just now
             known = None
+        else:
+            attempt.take_curve(known.curve)
     if known is None:
         trained = train(config, asked.job, loaded, sides, attempt)
     started = time.monotonic()

@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from experiments import data, failure, stage
-from experiments.attempt import Attempt, Stopped
+from experiments.attempt import Attempt, Clock, Stopped
 from experiments.code import lay
 from experiments.config import RunConfig
 from experiments.environment import ORIGIN, environment
@@ -77,7 +77,7 @@ def run(jobs: list[Job], own_process: bool) -> str | None:
         lease.release()
         return str(why)
     except BaseException as error:
-        full = isinstance(error, OSError) and unwritable(error, job.store)
+        full = unwritable(error, job.store)
         with suppress(OSError):
             lease.release()
         if full:
@@ -104,11 +104,12 @@ def _run(job: Job, lease: Lease) -> str | None:
     identity = {"signature": job.signature, "config": job.config, "digests": job.digests}
     write_json(lease.folder / "config.json", identity, sync=False)
     lay(job.patch, lease.folder)
-    told = environment(job)
-    same = digest({name: value for name, value in told.items() if name not in ORIGIN})[:16]
-    attempt = Attempt(lease, f"{job.signature} {same}", job.submitted_at)
+    clock, told = Clock(job.submitted_at), {"device": job.device, "code": job.code}
     result: dict[str, Any] = {"schema": SCHEMA, **identity, "status": "done", "error": None}
     try:
+        told = environment(job)  # the first to speak to a GPU
+        same = digest({name: value for name, value in told.items() if name not in ORIGIN})[:16]
+        attempt = Attempt(lease, f"{job.signature} {same}", clock)
         config = RunConfig.model_validate(job.config)
         torch.set_num_threads(config.threads)
         with THREADS.limit(limits=config.threads):
@@ -130,7 +131,7 @@ def _run(job: Job, lease: Lease) -> str | None:
             return word
         result |= {"status": "failed", "failure": word, "error": line, "metrics": {}}
     result["environment"] = told
-    result["cost"] = result.get("cost", {}) | attempt.clock.cost()
+    result["cost"] = result.get("cost", {}) | clock.cost()
     result["finished_at"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     lease.accept(result)
     if result["status"] == "done" and (name := stage.stage(config, job.digests)):

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from experiments import fcn
-from experiments.attempt import Attempt
+from experiments.attempt import Attempt, Clock
 from experiments.baselines import minirocket
 from experiments.config import RunConfig, TrainConfig
 from experiments.data.side import Side
@@ -63,7 +63,7 @@ def trained(
     """Undisturbed; `lines` gets those of metrics.jsonl."""
     train, val = train or side(24, 0), val or side(9, 1)
     with TemporaryDirectory() as folder:
-        attempt = Attempt(claim(Path(folder)), "identity", 0.0)
+        attempt = Attempt(claim(Path(folder)), "identity", Clock(0.0))
         found = Training(asked, train, CLASSES, attempt).fit(val)
         if lines is not None:
             lines += map(json.loads, attempt.lines)

@@ -82,7 +82,14 @@ def test_of_many_kinds_of_failures_five_are_told(store: Store) -> None:
 
 
 def test_every_failure_word_of_a_trial_has_its_advice() -> None:
-    assert postmortem.ADVICE.keys() == {"diverged", "out of memory", "crashed", "timed out", "error"}
+    assert postmortem.ADVICE.keys() == {
+        "diverged",
+        "out of memory",
+        "crashed",
+        "timed out",
+        "error",
+        "search",
+    }
 
 
 def test_a_trial_that_waits_to_be_tried_again_says_how_its_attempts_ended(store: Store) -> None:
@@ -103,6 +110,7 @@ def test_a_trial_that_waits_to_be_tried_again_says_how_its_attempts_ended(store:
 def test_the_tail_of_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_bytes(b"\xff" * 10**6 + b"\n" + b"x" * 10**6 + b"\nlast \xff\n")
+    (tmp_path / "store").mkdir()
     assert [len(line) for line in postmortem.tail(log)] == [200, 6]
     log.unlink()
     log.mkdir()
