@@ -110,7 +110,6 @@ def test_a_trial_that_waits_to_be_tried_again_says_how_its_attempts_ended(store:
 def test_the_tail_of_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_bytes(b"\xff" * 10**6 + b"\n" + b"x" * 10**6 + b"\nlast \xff\n")
-    (tmp_path / "store").mkdir()
     assert [len(line) for line in postmortem.tail(log)] == [200, 6]
     log.unlink()
     log.mkdir()
@@ -118,6 +117,7 @@ def test_the_tail_of_a_long_log_is_read_from_its_end(tmp_path: Path) -> None:
 
 
 def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
     (tmp_path / "x.yaml").write_text("seeds: 2\nvariants: {a: {}, b: {baseline: statistics}}\n")
     code = (
         "import sys; from experiments.cli import app; app(sys.argv[1:], standalone_mode=False); "
