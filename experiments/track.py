@@ -111,6 +111,8 @@ class Mirror:
             at, (was, seen) = mark(trial / "result.json"), shown.get(signature, (None, None))
             if at is None:
                 late = was is not None or (signature in running and lease.running(trial) is None)
+            elif was is None:
+                late = True
             elif late := at != seen or signature in running:
                 result = self._ledger.result(signature)
                 late = signature in running or (result is not None and stamp(result) != was)
