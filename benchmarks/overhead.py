@@ -147,7 +147,7 @@ def launched(store: Store, sweep: str, workers: int, **fields: int) -> tuple[Wat
     todo = unfinished(planned, store, retry_failed=False)
     watch, executor = Watch(len(todo), workers), LocalExecutor(workers, ["cpu"])
     supply, limits = Supply(planned, store, todo, None, lambda _: None), Limits()
-    summary = Launch(supply, store, executor, watch, lambda: None, identity(), limits).run()
+    summary = Launch(supply, executor, watch, lambda: None, identity(), limits).run()
     assert len(watch.ends) == len(todo), summary
     return watch, planned, summary
 

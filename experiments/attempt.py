@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Attempt:
             clock.before_s += spent_s
         (self.folder / "metrics.jsonl").unlink(missing_ok=True)
         if self.lines:
-            write_bytes(self.folder / "metrics.jsonl", "".join(self.lines).encode())
+            self._write_lines()
 
     def log(self, epoch: int, found: dict[str, float]) -> None:
         """Add an epoch's line to metrics.jsonl."""
@@ -89,6 +90,9 @@ class Attempt:
     def take_curve(self, curve: list[dict[str, Any]]) -> None:
         """Another trial's, of the same training."""
         self.lines = [json.dumps(line) + "\n" for line in curve]
+        self._write_lines()
+
+    def _write_lines(self) -> None:
         write_bytes(self.folder / "metrics.jsonl", "".join(self.lines).encode())
 
     @property
@@ -104,9 +108,13 @@ class Attempt:
         if self.lease.asked is not None:
             raise Stopped(self.lease.asked)
 
-    @property
-    def due(self) -> bool:
-        return time.monotonic() - self.saved_at >= SHARE * self.took_s
+    def step(self, save: Callable[[], None], epoch_ended: bool) -> None:
+        """Where training could go on from. Checkpoints by `save` where that is due, or the trial is asked to
+        stop, and then raises Stopped."""
+        due = time.monotonic() - self.saved_at >= SHARE * self.took_s
+        if self.asked or (epoch_ended and due):
+            save()
+        self.check()
 
     def save(self, state: dict[str, Any]) -> None:
         """Checkpoint what the trial goes on from: tensors, numbers, texts, and lists and dicts of them.

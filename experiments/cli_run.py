@@ -189,7 +189,7 @@ def _launch(supply: "Supply", make: "Callable[[], Executor] | None", views: View
 
         if make is not None:
             executor = make()
-            launch = Launch(supply, supply.store, executor, views.screen, views.nudge, identity(), limits)
+            launch = Launch(supply, executor, views.screen, views.nudge, identity(), limits)
             _listen(launch)
             summary = launch.run()
             views.stopped = summary.stopped

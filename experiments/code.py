@@ -34,6 +34,8 @@ DIFF = (
     "--no-ext-diff", "--no-textconv", "--submodule=short", "--ignore-submodules=untracked",
 )  # fmt: skip
 
+ORIGIN = ("commit", "dirty")  # of a result's environment: the same sources may come from two
+
 
 class Code(NamedTuple):
     """hash: of the sources that make numbers. commit: None outside a checkout, or before its first commit.

@@ -137,6 +137,11 @@ class RunConfig(Frozen):
     )
 
     @property
+    def epochs(self) -> int:
+        """That a trial shows as it gets on: one where it trains nothing."""
+        return 1 if "train" in self.unused() else self.train.epochs
+
+    @property
     def reads_text(self) -> bool:
         """Whether any part of training may look at the windows' texts."""
         return self.baseline == "none" and self.losses.reads_text(self.model)

@@ -1,9 +1,10 @@
-"""MLflow's SQLite file: made whole, and put aside where it is broken. Needs the store's mlflow.lock."""
+"""The SQLite files of the views (MLflow's, Optuna's): made whole, and put aside where they are broken. Needs
+the view's lock."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,25 +29,29 @@ def identity(address: str) -> int | None:
 
 
 def create(file: Path, migrate: Callable[[str], object]) -> None:
-    """Make the file, whole or not at all: killed half-way, MLflow's own migration leaves one that nothing
-    opens."""
+    """Make the file, whole or not at all: killed half-way, `migrate` leaves one that nothing opens."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".mlflow-", dir=file.parent) as fresh:
-        migrate(f"sqlite:///{fresh}/mlflow.db")
+    prefix = f".{file.stem}-"
+    for left in file.parent.glob(f"{prefix}*"):  # of one that was killed there
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=prefix, dir=file.parent) as fresh:
+        migrate(f"sqlite:///{fresh}/{file.name}")
         for end in BESIDE:  # left by a file that was deleted, SQLite would play them back into this one
             file.with_name(file.name + end).unlink(missing_ok=True)
-        os.replace(f"{fresh}/mlflow.db", file)
+        os.replace(f"{fresh}/{file.name}", file)
 
 
-def broken(error: BaseException) -> bool:
+def broken(error: BaseException | None) -> bool:
     """Whether SQLite says that the file is none of its own, or malformed: not that it is locked, or full."""
-    return type(error) is sqlite3.DatabaseError
+    while error is not None:
+        if type(error) is sqlite3.DatabaseError:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
-def put_aside(file: Path) -> Path:
-    """Rename the file, and what SQLite left beside it; where to."""
-    target = file.with_name(f"{file.name}.broken-{datetime.now():%Y%m%d-%H%M%S-%f}")
+def put_aside(file: Path, target: Path) -> None:
+    """Rename the file, and what SQLite left beside it."""
     for end in (*BESIDE, ""):
         if (old := file.with_name(file.name + end)).exists():
             os.replace(old, target.with_name(target.name + end))
-    return target

@@ -11,7 +11,6 @@ import torch
 
 from experiments.execute import Job
 
-ORIGIN = ("commit", "dirty")  # what one code may come from twice
 PINNED = (  # beside torch, what numbers hang on
     "aeon", "lightning", "numpy", "scikit-learn", "scipy", "transformers", "vector-quantize-pytorch",
 )  # fmt: skip

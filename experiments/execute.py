@@ -38,6 +38,7 @@ ENDS = (
 FIRST_END = 80
 PR_SET_PDEATHSIG = 1
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}
+POLL_S = 0.2  # that a coordinator waits for ends at a time
 LOOK_S = 2.0  # between looks at GPUs
 
 
@@ -140,20 +141,24 @@ class LocalExecutor:
     @property
     def free(self) -> list[str]:
         """A device for each task that may start now."""
-        used = [device for _, _, device in self.running]
         if self.packing is not None:
-            counts = {device: used.count(device) for device in self.devices}
-            return self.packing.free(counts, self.peak_mb)[: self.workers - len(used)]
-        left = list(self.slots)
-        for device in used:
-            if device in left:
-                left.remove(device)
-        return left[: self.workers - len(used)]
+            counts = {device: self.on(device) for device in self.devices}
+            left = self.packing.free(counts, self.peak_mb)
+        else:
+            left = list(self.slots)
+            for _, _, device in self.running:
+                if device in left:
+                    left.remove(device)
+        return left[: self.workers - len(self.running)]
+
+    def on(self, device: str) -> int:
+        """How many tasks run there."""
+        return [other for _, _, other in self.running].count(device)
 
     def look(self) -> None:
         """See what the devices hold. nvidia-smi takes up to seconds."""
         for device in self.devices:
-            running = [other for _, _, other in self.running].count(device)
+            running = self.on(device)
             if self.packing is not None and (use := sample(device)) is not None:
                 self.packing.seen(device, running, use)
 
@@ -166,7 +171,7 @@ class LocalExecutor:
             self.peak_mb = max(peak_mb, self.peak_mb or 0.0)
         if how == "out of memory" and self.packing is not None:
             device = task.jobs[0].device
-            self.packing.ran_out(device, 1 + [other for _, _, other in self.running].count(device))
+            self.packing.ran_out(device, 1 + self.on(device))
 
     def start(self, task: Task) -> None:
         for last in (False,) * 50 + (True,):

@@ -128,9 +128,7 @@ class Training:
                 self.best.offer(self.epoch, (found.macro_f1, -found.loss), self.model)
             self.attempt.log(self.epoch, line)
             self.epoch, self.step, self.total = self.epoch + 1, 0, 0.0
-            if self.attempt.due or self.attempt.asked:
-                self.save()
-            self.attempt.check()
+            self.attempt.step(self.save, epoch_ended=True)
         return self.model, self.best.restore(self.model)
 
     def train_epoch(self) -> float:
@@ -146,9 +144,7 @@ class Training:
             self.total = self.total + len(x_BMT) * loss.detach()
             self.step += 1
             if self.step < self.steps:
-                if self.attempt.asked:
-                    self.save()
-                self.attempt.check()
+                self.attempt.step(self.save, epoch_ended=False)
         return float(self.total) / len(self.train)
 
 

@@ -7,12 +7,10 @@ from pathlib import Path
 from experiments import lease
 from experiments.code import Code, keep
 from experiments.encoder import encoded
-from experiments.execute import Executor, Job, Task
+from experiments.execute import POLL_S, Executor, Job, Task
 from experiments.ledger import Store
 from experiments.report import Report
 from experiments.supply import Trial
-
-POLL_S = 0.2
 
 
 class Jobs:

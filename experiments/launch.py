@@ -11,10 +11,9 @@ from typing import Any
 
 from experiments import failure, lease
 from experiments.code import Code
-from experiments.execute import Executor, Task
+from experiments.execute import POLL_S, Executor, Task
 from experiments.failure import Again
 from experiments.jobs import Jobs
-from experiments.ledger import Store
 from experiments.limits import Limits
 from experiments.progress import Since, shown
 from experiments.queue import Queue
@@ -23,7 +22,6 @@ from experiments.room import Room
 from experiments.supply import Supply
 from experiments.tally import Tally
 
-POLL_S = 0.2
 SHOW_S = 0.5
 LOOK_S = 2.0  # between looks at time-outs, at other launches' trials, and at a disk that was full
 GRACE_S = 30.0  # for running trials to give themselves back
@@ -36,26 +34,25 @@ class Launch:
     def __init__(
         self,
         supply: Supply,
-        store: Store,
         executor: Executor,
         report: Report,
         nudge: Callable[[], None],
         code: Code,
         limits: Limits,
     ) -> None:
-        self.supply, self.store, self.executor = supply, store, executor
+        self.supply, self.store, self.executor = supply, supply.store, executor
         self.report, self.nudge, self.limits = report, nudge, limits
-        self.jobs = Jobs(store, code)
+        self.jobs = Jobs(self.store, code)
         self.trials = self.jobs.trials
         self.queue = Queue(lambda signature: self.trials[signature].stage)
         self.running: dict[str, Task] = {}
         self.hung, self.elsewhere, self.since = set[str](), set[str](), Since()
         self.ends: deque[tuple[str, str | None]] = deque()  # that wait for a disk with room
         self.doomed: dict[str, list[dict[str, Any]]] = {}  # cells of studies without a choice, and why
-        self.tally, self.started, self.room = Tally(store), 0, Room(store, report)
+        self.tally, self.started, self.room = Tally(self.store), 0, Room(self.store, report)
         self.stopped: str | None = None
         self.looping = self.said = False
-        self.log = store.sweep(supply.sweep.name) / f"launch-{os.getpid()}.log"
+        self.log = self.store.sweep(supply.sweep.name) / f"launch-{os.getpid()}.log"
 
     def stop(self, why: str) -> None:
         """Start nothing more, and let what runs give itself back. Asked twice: at once."""
@@ -149,18 +146,15 @@ class Launch:
 
     def fill(self) -> None:
         """Start what may start now."""
-        while self.executor.free and not self.room.paused and not self.stopped:
-            device = self.executor.free[0]
-            if self.spent:
+        while not (self.room.paused or self.stopped or self.spent) and (free := self.executor.free):
+            beside = [s for s, task in self.running.items() if task.jobs[0].device == free[0]]
+            if not self.queue or any(self.alone(other) for other in beside):
                 return
-            beside = [s for s, task in self.running.items() if task.jobs[0].device == device]
             signature = self.queue.pop(self.running, device_busy=bool(beside))
-            if signature is None or any(self.alone(other) for other in beside):
-                if signature is not None:
-                    self.queue.push(signature, first=True)
+            if signature is None:
                 return
             try:
-                self.begin(signature, device)
+                self.begin(signature, free[0])
             except OSError:
                 if signature not in self.queue.ready:
                     self.queue.push(signature, first=True)

@@ -179,10 +179,8 @@ class Lit(pl.LightningModule):
 
     def on_train_batch_end(self, *args: Any) -> None:
         self.step += 1
-        if self.attempt.asked and self.step < self.data.steps:
-            self.save(self.state(self.epoch, self.step))
         if self.step < self.data.steps:
-            self.attempt.check()
+            self.attempt.step(lambda: self.save(self.state(self.epoch, self.step)), epoch_ended=False)
 
     def on_train_epoch_end(self) -> None:
         names = {"total": "loss"}
@@ -194,9 +192,7 @@ class Lit(pl.LightningModule):
             raise FloatingPointError(f"diverged: the loss is not finite in epoch {self.epoch}")
         self.after_epoch(self.epoch, means)
         self.step = 0
-        if self.attempt.due or self.attempt.asked:
-            self.save(self.state(self.epoch + 1, 0))
-        self.attempt.check()
+        self.attempt.step(lambda: self.save(self.state(self.epoch + 1, 0)), epoch_ended=True)
         self.model.train()
 
     def configure_optimizers(self) -> Any:

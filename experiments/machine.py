@@ -26,11 +26,16 @@ def parse(text: str) -> list[Gpu]:
     for line in text.splitlines():
         parts = [part.strip() for part in line.split(",")]
         if len(parts) == 6 and parts[0].isdecimal():
-            out.append(Gpu(int(parts[0]), parts[1], parts[2], *map(_number, parts[3:])))
+            out.append(Gpu(int(parts[0]), parts[1], parts[2], *map(number, parts[3:])))
     return out
 
 
-def _number(text: str) -> float | None:
+def question(tool: str, fields: str) -> list[str]:
+    """The command that asks nvidia-smi for a line a GPU."""
+    return [tool, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+
+
+def number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
@@ -58,7 +63,7 @@ class Load:
         if self.tool and self.asked is None and now >= self.due:
             self.due = now + GPU_EVERY_S
             self.asked = subprocess.Popen(
-                [self.tool, f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"],
+                question(self.tool, QUERY),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -4,20 +4,15 @@ One Optuna study holds the sweep's cells, one more each search. Nothing reads it
 again, broken, it is put aside and made again, locked or full, a later sync catches up.
 """
 
-import os
-import shutil
-import sqlite3
 import threading
 from contextlib import suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments import lease
+from experiments import database, lease
 from experiments.identity import digest, flat
 from experiments.importances import Importances, record
 from experiments.ledger import Store, locked
@@ -71,10 +66,10 @@ class Record:
                 try:
                     self._sync()
                 except Exception as error:
-                    if not _broken(error):
+                    if not database.broken(error):
                         raise
                     self._forget()
-                    _put_aside(self.path)
+                    database.put_aside(self.path, self.path.with_name("optuna.broken.db"))
                     self._sync()
         except Exception as error:
             self._forget()
@@ -101,12 +96,7 @@ class Record:
             return
         self._forget()
         if not self.path.exists():
-            for left in self.path.parent.glob(".optuna-*"):  # of one that was killed there
-                shutil.rmtree(left, ignore_errors=True)
-            with TemporaryDirectory(prefix=".optuna-", dir=self.path.parent) as fresh:
-                made = optuna.storages.RDBStorage(f"sqlite:///{fresh}/optuna.db")
-                made.engine.dispose()
-                os.replace(f"{fresh}/optuna.db", self.path)
+            database.create(self.path, lambda fresh: optuna.storages.RDBStorage(fresh).engine.dispose())
         waits = {"connect_args": {"timeout": self.wait_s}}
         backend = optuna.storages.RDBStorage(f"sqlite:///{self.path}", engine_kwargs=waits)
         self._storage = optuna.storages.get_storage(backend)
@@ -245,21 +235,6 @@ class BackgroundRecord:
                 self.record.sync()
             except RecordError as error:
                 self._problem = str(error)
-
-
-def _broken(error: BaseException | None) -> bool:
-    """Whether SQLite says that the file is no whole database; locked and full are other errors."""
-    while error is not None:
-        if type(error) is sqlite3.DatabaseError:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _put_aside(path: Path) -> None:
-    os.replace(path, path.with_name("optuna.broken.db"))
-    for end in ("-journal", "-wal", "-shm"):
-        path.with_name(path.name + end).unlink(missing_ok=True)
 
 
 def _grid(sweep: Sweep) -> Grid:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import NamedTuple
 
+from experiments.machine import number, question
+
 LIMIT_S = 10.0  # nvidia-smi takes a second; beside a GPU that hangs it never returns
 MEMORY_FULL = 0.9  # of a GPU's memory
 UTILISATION_FULL = 1.05  # sum over trials
@@ -41,7 +43,7 @@ def sample(device: str) -> Use | None:
     kind, _, number = device.partition(":")
     if kind != "cuda":
         return None
-    command = ["nvidia-smi", f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits"]
+    command = question("nvidia-smi", ",".join(FIELDS))
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True)
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
@@ -57,20 +59,13 @@ def parse(text: str) -> list[Gpu]:
     for line in text.splitlines():
         fields = [field.strip() for field in line.split(",")]
         if len(fields) == len(FIELDS):
-            number, uuid, name, mig, *told = fields
-            total_mb, used_mb, percent = map(_number, told)
+            place, uuid, name, mig, *told = fields
+            total_mb, used_mb, percent = map(number, told)
             use = None
             if total_mb is not None and used_mb is not None and mig != "Enabled":
                 use = Use(total_mb, used_mb, None if percent is None else percent / 100)
-            found.append(Gpu(number, uuid, name, use))
+            found.append(Gpu(place, uuid, name, use))
     return found
-
-
-def _number(field: str) -> float | None:
-    try:
-        return float(field)
-    except ValueError:
-        return None
 
 
 def visible(gpus: list[Gpu], environment: Mapping[str, str]) -> list[Gpu]:

@@ -33,7 +33,3 @@ class Queue:
         if self.alone and not self.ready and not device_busy:
             return self.alone.popleft()
         return None
-
-    def clear(self) -> None:
-        self.ready.clear()
-        self.alone.clear()

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.code import ORIGIN
 from experiments.config import RunConfig
 from experiments.identity import canonical, digest
 from experiments.ledger import Store, read_json, write_json
@@ -51,7 +52,7 @@ def find(store: Store, name: str, config: RunConfig, environment: dict[str, Any]
     if result is None or result["status"] != "done":
         return None
     told, ours = result.get("environment", {}), environment
-    if any(told.get(name) != ours.get(name) for name in (told.keys() | ours.keys()) - {"commit", "dirty"}):
+    if any(told.get(name) != ours.get(name) for name in (told.keys() | ours.keys()) - set(ORIGIN)):
         return None
     folder = store.trial(str(signature))
     try:

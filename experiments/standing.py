@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from experiments import lease
 from experiments.ledger import Store
 from experiments.plan import Cell, Sweep
+from experiments.progress import epochs_done
 
 STATES = ("done", "failed", "running", "waiting")
 SCORE = "val/macro_f1"
@@ -157,19 +158,12 @@ class Standing:
         """Epochs that each trial trains for; one where it trains nothing."""
         by_row: dict[str, int] = {}
         for row, cells in self.cells.items():
-            config = self.sweep.configs[cells[0].signature]
-            by_row[row] = 1 if "train" in config.unused() else config.train.epochs
+            by_row[row] = self.sweep.configs[cells[0].signature].epochs
         return {signature: by_row[rows[0]] for signature, rows in self.rows_of.items()}
 
     def _epochs_of(self, signature: str) -> int:
         """Epochs that a trial which has not ended has behind it."""
-        if signature not in self._there:
-            return 0
-        try:
-            live = lease.live(self.store.trial(signature))
-            return (live / "metrics.jsonl").read_bytes().count(b"\n")
-        except OSError:
-            return 0
+        return epochs_done(self.store.trial(signature)) if signature in self._there else 0
 
 
 def _kept(result: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Trial:
 
     @cached_property
     def epochs(self) -> int:
-        return 1 if "train" in self.config.unused() else self.config.train.epochs
+        return self.config.epochs
 
     @cached_property
     def stage(self) -> str | None:

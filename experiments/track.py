@@ -14,6 +14,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,8 @@ class Mirror:
             if file is None or self.notes:
                 return False
             if database.identity(self.uri) == self._file:  # or another process was first
-                aside = database.put_aside(file)
+                aside = file.with_name(f"{file.name}.broken-{datetime.now():%Y%m%d-%H%M%S-%f}")
+                database.put_aside(file, aside)
                 self.notes.append(f"MLflow's database was broken: it is {aside} now, and was built anew")
         return True
 

@@ -15,9 +15,9 @@ from threadpoolctl import ThreadpoolController
 
 from experiments import data, failure, stage
 from experiments.attempt import Attempt, Clock, Stopped
-from experiments.code import lay
+from experiments.code import ORIGIN, lay
 from experiments.config import RunConfig
-from experiments.environment import ORIGIN, environment
+from experiments.environment import environment
 from experiments.execute import Job
 from experiments.failure import unwritable
 from experiments.identity import digest

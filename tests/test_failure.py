@@ -277,7 +277,8 @@ def test_a_checkpoint_that_is_not_this_trials_whole_one_is_left_alone(
 
 def real_identity(store: Store, job: Job) -> str:
     """What this machine's checkpoints of the trial begin with."""
-    from experiments.environment import ORIGIN, environment
+    from experiments.code import ORIGIN
+    from experiments.environment import environment
     from experiments.identity import digest
 
     told = {name: value for name, value in environment(job).items() if name not in ORIGIN}

@@ -139,7 +139,7 @@ def test_how_far_encoding_is_reaches_the_report_while_a_launch_prepares(finished
 
 def launch_of(sweep: Sweep, store: Store, executor: Any, log: Log, todo: list[str]) -> Launch:
     supply, code = Supply(sweep, store, todo, None, lambda _: None), Code("code", None, None, b"")
-    return Launch(supply, store, executor, log, lambda: None, code, Limits())
+    return Launch(supply, executor, log, lambda: None, code, Limits())
 
 
 class Rescued(NamedTuple):
