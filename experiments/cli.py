@@ -11,7 +11,15 @@ import typer
 from experiments.cli_data import data
 from experiments.cli_doctor import doctor
 from experiments.cli_run import run
-from experiments.cli_sweep import DEFAULT_STORE, StoreOption, SweepFile, elsewhere, load, print_table
+from experiments.cli_sweep import (
+    DEFAULT_STORE,
+    StoreOption,
+    SweepFile,
+    elsewhere,
+    load,
+    print_search,
+    print_table,
+)
 from experiments.cli_sync import sync
 from experiments.cli_text import text
 from experiments.fail import fail
@@ -54,6 +62,7 @@ def plan(file: SweepFile, store: StoreOption = DEFAULT_STORE) -> None:
         + ", ".join(f"{counts[state]} {state}" for state in ("done", "failed", "waiting"))
         + f". {sweep.merged} equal points merged, {sweep.excluded} excluded."
     )
+    print_search(sweep, ledger)
 
 
 @app.command()
@@ -65,7 +74,6 @@ def status(
     """How far a sweep is, and why what failed failed."""
     from experiments import postmortem, screen, track
     from experiments.standing import STATES, Standing
-    from experiments.studies import Studies
 
     sweep, ledger = load(file, store, there=True)
     standing = Standing(sweep, ledger)
@@ -78,11 +86,7 @@ def status(
     counts = standing.counts()
     shown = [s for s in STATES if counts[s] or s != "running"]
     print(", ".join(f"{counts[s]} {s}" for s in shown) + f" of {len(sweep.cells)} cells")
-    if sweep.searches:
-        tried = Studies(sweep, ledger).counts()
-        words = {"complete": "complete", "pruned": "pruned", "failed": "failed", "running": "asked"}
-        said = [f"{tried[state]} {word}" for state, word in words.items() if tried[state]]
-        print(f"search trials: {', '.join([*said, str(tried['waiting'])])} not asked yet")
+    print_search(sweep, ledger)
     if behind:
         cells = "1 cell" if behind == 1 else f"{behind} cells"
         print(f"MLflow is {cells} behind: shapelex sync {shlex.quote(str(file))}{elsewhere(ledger)}")

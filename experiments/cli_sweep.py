@@ -71,3 +71,15 @@ def print_failures(sweep: "Sweep", ledger: "Store") -> None:
     standing.look()
     for line in postmortem.failed(standing, every=False):
         print(line)
+
+
+def print_search(sweep: "Sweep", ledger: "Store") -> None:
+    """How far the sweep's studies are, where it has some."""
+    from experiments.studies import Studies
+
+    if not sweep.searches:
+        return
+    tried = Studies(sweep, ledger).counts()
+    words = {"complete": "complete", "pruned": "pruned", "failed": "failed", "running": "asked"}
+    said = [f"{tried[state]} {word}" for state, word in words.items() if tried[state]]
+    print(f"search trials: {', '.join([*said, str(tried['waiting'])])} not asked yet")

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from experiments.columns import columns
 from experiments.ledger import Store
 from experiments.machine import Load
 from experiments.plan import Sweep
@@ -22,6 +23,7 @@ PLAIN_EVERY_S = 30.0
 DRAW_EVERY_S = 1.0
 SHARE = 0.02  # of a core, at most, that looking and drawing take
 STYLE = {"done": "", "failed": "red", "running": "green", "waiting": ""}
+HEAD = ("row", *STATES, "val macro-F1", "n")
 ABOVE = 4  # lines of the terminal left to what scrolls by
 
 
@@ -147,8 +149,10 @@ def show(standing: Standing, behind: int, every_row: bool) -> None:
         _machine(load, standing.running(), behind),
     ]
     if not out.is_terminal:
-        out.width = 10_000
-    every_row = every_row or not out.is_terminal
+        lines = standing.lines()
+        print(columns(HEAD, _cells(lines), right=(*STATES, "n")))
+        print("\n".join(_below(standing, lines, below)))
+        return
     out.print(drawn(standing, below, out.width, 10**6 if every_row else out.height - ABOVE), soft_wrap=True)
 
 
@@ -161,35 +165,48 @@ def _machine(load: Load, running: int, behind: int) -> str:
 def drawn(standing: Standing, below: list[str], width: int, height: int) -> Group:
     """The table and the lines `below` it in at most `height` lines (six at least) of `width`."""
     lines = standing.lines()
-    if any(line.half is not None for line in lines):
-        pairs = "folds, seeds averaged" if standing.unit == "fold" else "seeds"
-        below = [f"± 95 % t interval, n {pairs}; * best on validation so far", *below]
+    below = _below(standing, lines, below)
     shown = busiest(lines, max(1, height - len(below) - 1))
     if len(shown) < len(lines):
         shown = busiest(lines, max(1, height - len(below) - 2))
     kept = {line.name for line in shown}
     hidden = [line for line in lines if line.name not in kept]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("row", no_wrap=True)
-    for state in STATES:
-        table.add_column(state, justify="right", no_wrap=True)
-    table.add_column("val macro-F1", no_wrap=True)
-    table.add_column("n", justify="right", no_wrap=True)
-    scores = [_score(line) for line in shown]
-    digits = [max([len(s), *(len(str(line.counts[s])) for line in shown)]) for s in STATES]
-    taken = sum(digits) + max([12, *map(len, scores)]) + max([1, *(len(str(line.pairs)) for line in shown)])
-    room = max(8, width - taken - 2 * (len(STATES) + 2))
-    names = shortened([printable(line.name) for line in shown], room)
-    for line, name, score in zip(shown, names, scores, strict=True):
+    cells = _cells(shown)
+    for name in HEAD:
+        table.add_column(name, justify="right" if name in (*STATES, "n") else "left", no_wrap=True)
+    taken = sum(2 + max(map(len, column)) for column in list(zip(HEAD, *cells, strict=True))[1:])
+    names = shortened([row[0] for row in cells], max(8, width - taken))
+    for line, name, (_, *counts, score, pairs) in zip(shown, names, cells, strict=True):
         bold = "bold" if line.best else ""
-        counts = [Text(str(line.counts[s]), STYLE[s]) if line.counts[s] else Text("-") for s in STATES]
-        table.add_row(Text(name, bold), *counts, Text(score, bold), str(line.pairs or "-"))
+        styles = [STYLE[state] if line.counts[state] else "" for state in STATES]
+        table.add_row(Text(name, bold), *map(Text, counts, styles), Text(score, bold), pairs)
     parts: list[Any] = [table]
     if hidden:
         rest = {s: sum(line.counts[s] for line in hidden) for s in STATES}
         told = ", ".join(f"{count} {s}" for s, count in rest.items() if count)
         parts.append(_one_line(f"and {len(hidden)} more row{'' if len(hidden) == 1 else 's'}: {told}", width))
     return Group(*parts, *(_one_line(line, width) for line in below))
+
+
+def _below(standing: Standing, lines: list[Line], below: list[str]) -> list[str]:
+    """What the table's signs mean, where it has some, and the lines below it."""
+    if all(line.half is None for line in lines):
+        return below
+    pairs = "folds, seeds averaged" if standing.unit == "fold" else "seeds"
+    return [f"± 95 % t interval, n {pairs}; * best on validation so far", *below]
+
+
+def _cells(lines: list[Line]) -> list[list[str]]:
+    return [
+        [
+            printable(line.name),
+            *(str(line.counts[s] or "-") for s in STATES),
+            _score(line),
+            str(line.pairs or "-"),
+        ]
+        for line in lines
+    ]
 
 
 def busiest(lines: list[Line], most: int) -> list[Line]:

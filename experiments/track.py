@@ -90,7 +90,9 @@ class Mirror:
         self.cards = Cards(plan)
         self.watch = Watch(self._ledger, [cell.signature for cell in self.cards.cells])
         self.notes: list[str] = []  # what a person should know of what was done
-        self._of_row = {row: [c for c in self.cards.cells if c.row == row] for row in self.cards.rows}
+        self._of_row: dict[str, list[Cell]] = {row: [] for row in self.cards.rows}
+        for cell in self.cards.cells:
+            self._of_row[cell.row].append(cell)
         self._view = digest([self.uri, plan])  # the address may hold a password
         self.held = False  # the lock of `alone`
         self._file: int | None = None

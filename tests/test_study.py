@@ -1,6 +1,7 @@
 """A study is a pure function of the ledger: no order of ends, no kill and no lost file changes it."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from search_fixture import (
     score,
     step,
 )  # fmt: skip
+from typer.testing import CliRunner
 
+from experiments.cli import app
 from experiments.lease import claim
 from experiments.ledger import Store, read_json, write_json
 from experiments.plan import Sweep
@@ -38,6 +41,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, byt
     store = Store(folder / "runs")
     studies = play(put(folder / "which.yaml"), store, workers=1, seed=0)
     return records(store), studies.sweep
+
+
+def test_plan_and_status_count_search_trials(file: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    before = CliRunner().invoke(app, ["plan", str(file), "--store", str(store.root)])
+    assert before.output.endswith("search trials: 6 asked, 10 not asked yet\n")
+    play(file, store, workers=1, seed=0)
+    told = Counter(trial["state"] for text in records(store).values() for trial in json.loads(text)["trials"])
+    assert told.total() == 16 and told["pruned"] and told["failed"]
+    after = CliRunner().invoke(app, ["status", str(file), "--store", str(store.root)])
+    counts = ", ".join(f"{told[state]} {state}" for state in ("complete", "pruned", "failed"))
+    assert f"search trials: {counts}, 0 not asked yet\n" in after.output
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
