@@ -4,10 +4,10 @@
 
 A small sweep with a search is run once undisturbed. Then the same command is run on fresh stores, again and
 again, while trials are killed at named points, coordinators at any time, launches run two or six at once,
-files are torn or emptied between launches, writes fail as on a full disk, and clocks jump; in the end each
-store is left alone until it says that nothing is to do. Its ledger, its studies and its LaTeX table must
-equal those of the undisturbed run. Prints how many faults were tried and survived, and how many results were
-lost, doubled or changed.
+files are torn or emptied between launches, writes fail as on a full disk or grow too large, and clocks jump;
+in the end each store is left alone until it says that nothing is to do. Its ledger, its studies and its LaTeX
+table must equal those of the undisturbed run. Prints how many faults were tried and survived, and how many
+results were lost, doubled or changed.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import errno
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -151,7 +152,7 @@ class Store:
         if cache is not None:
             (root / "cache").symlink_to(cache)
 
-    def launch(self, point: str | None = None, full: float = 0.0, clock: float = 0.0) -> Any:
+    def launch(self, point: str | None = None, full: float = 0.0, clock: float = 0.0, limit: int = -1) -> Any:
         often = {
             "mid-epoch": 0.15,
             "mid-checkpoint": 0.5,
@@ -167,6 +168,7 @@ class Store:
         return subprocess.Popen(
             [*command, "--workers", "2", "--retries", "100000"],
             env=environment, stdout=output, stderr=output, start_new_session=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         )  # fmt: skip
 
     def wait(self, process: Any, timeout_s: float = 180) -> None:
@@ -186,6 +188,14 @@ class Store:
 
     def disk(self) -> None:
         self.wait(self.launch(full=0.1))
+
+    def small_files(self) -> None:
+        process = self.launch(limit=self.rng.choice([5_000, 20_000, 60_000]))
+        time.sleep(self.rng.uniform(5, 12))
+        if process.poll() is None:
+            self.faults["RLIMIT_FSIZE, and kill -9 of the coordinator"] += 1
+            process.kill()
+        process.wait()
 
     def clocks(self) -> None:
         self.faults["clock set back"] += 1
@@ -310,7 +320,7 @@ def main() -> None:
     while sum(total.values()) < args.faults:
         store = Store(folder / f"store-{stores}", sweep, first.root / "cache", rng)
         kinds = [store.points, store.points, store.coordinator, store.coordinator]
-        kinds += [store.terms, store.together, store.disk, store.clocks]
+        kinds += [store.terms, store.together, store.disk, store.clocks, store.small_files]
         for _ in range(4):
             rng.choice(kinds)()
             store.tear()
