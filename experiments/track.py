@@ -244,7 +244,8 @@ class Mirror:
                     raise
             tell(done + 1, len(self.cards.cells))
         for row, cells in self._of_row.items():
-            runs.sum_up(row, self._summaries[row], all(self._over(cell) for cell in cells))
+            over = all(cell.signature in self.watch.results for cell in cells)
+            runs.sum_up(row, self._summaries[row], over)
         self._save(running)
         if problems:
             raise problems[0]
@@ -253,12 +254,6 @@ class Mirror:
     def shown(self) -> list[str]:
         """The status of each child, after a sync."""
         return [] if self._runs is None else [child.status for child in self._runs.children.values()]
-
-    def _over(self, cell: Cell) -> bool:
-        if cell.signature in self.watch.results:
-            return True
-        begun = self.watch.begun.get(cell.signature)
-        return begun is not None and begun.ended.startswith("pruned")
 
     def _save(self, running: set[str]) -> None:
         """Write down what MLflow shows, where that is news."""

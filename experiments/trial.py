@@ -74,6 +74,8 @@ def run(jobs: list[Job], own_process: bool) -> str | None:
     except Lost:
         return "lost"
     except Stopped as why:
+        if str(why) == "pruned":  # hundreds of them fill a disk, and only a study made anew would go on
+            (lease.folder / "checkpoint").unlink(missing_ok=True)
         lease.release()
         return str(why)
     except BaseException as error:

@@ -91,13 +91,6 @@ def test_a_run_says_how_an_attempt_ended_until_there_is_a_result(empty: Path) ->
     assert shown(empty) == undisturbed(empty)
 
 
-def test_a_pruned_cell_keeps_no_row_waiting(empty: Path) -> None:
-    lease.claim(empty / "trials" / BAD).ended("pruned", "by the median")
-    track.Mirror(empty, PLAN).sync()
-    found = {name: run.info.status for name, run in runs(empty).items()}
-    assert found == {"z_one_way": "RUNNING", "shuffled": "FINISHED", "shuffled s0": "KILLED"}
-
-
 def test_a_result_of_another_attempt_in_the_same_second_is_news(empty: Path) -> None:
     mirror, trial = track.Mirror(empty, PLAN), empty / "trials" / ONE
     for score in (0.1, 0.2):

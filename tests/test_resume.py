@@ -10,7 +10,7 @@ from test_trial import numbers
 
 from experiments import trial
 from experiments.execute import Job
-from experiments.lease import Lease
+from experiments.lease import Lease, live
 from experiments.ledger import Store
 
 Jobs = Callable[[str], list[Job]]
@@ -46,7 +46,9 @@ def leases(monkeypatch: pytest.MonkeyPatch) -> list[Lease]:
     return out
 
 
-def stop_in_step(monkeypatch: pytest.MonkeyPatch, leases: list[Lease], steps: list[int]) -> list[int]:
+def stop_in_step(
+    monkeypatch: pytest.MonkeyPatch, leases: list[Lease], steps: list[int], why: str = "pre-empted"
+) -> list[int]:
     """Ask the trial to stop while these steps, counted over all attempts, are taken; how many were."""
     taken, real = [0], torch.optim.lr_scheduler.LambdaLR.step
 
@@ -55,7 +57,7 @@ def stop_in_step(monkeypatch: pytest.MonkeyPatch, leases: list[Lease], steps: li
         if self._step_count > 1:  # the first one is the scheduler's own
             taken[0] += 1
             if taken[0] in steps:
-                leases[-1].asked = "pre-empted"
+                leases[-1].asked = why
 
     monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", step)
     return taken
@@ -75,3 +77,13 @@ def test_a_trial_stopped_in_the_middle_and_at_the_end_of_epochs_ends_bit_equal(
     assert numbers(store, job) == whole
     result = store.result(job.signature)
     assert result is not None and result["attempt"] == 6
+
+
+def test_a_pruned_trial_keeps_its_curve_and_no_checkpoint(
+    store: Store, jobs: Jobs, leases: list[Lease], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _ = jobs(f"a: {{train.epochs: {EPOCHS}}}, other: {{losses.ce_series: 1}}")
+    stop_in_step(monkeypatch, leases, [STEPS + 1], "pruned")
+    assert trial.run([job], False) == "pruned"
+    left = {path.name for path in live(store.trial(job.signature)).iterdir()}
+    assert "metrics.jsonl" in left and not left & {"checkpoint", "lease.json"}
