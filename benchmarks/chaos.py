@@ -30,7 +30,7 @@ from typing import Any
 SWEEP = """# What survives?
 seeds: {seeds}
 set:
-  model: {{patches: 5, tokens: 5, width: 16, heads: 2, encoder_layers: 1, tokenizer_layers: 1, codes: 8}}
+  model: {{patches: 5, tokens: 5, width: 16, heads: 2, encoder_layers: 1, tokenizer_layers: 1}}
   model.shape_length: 16
   train: {{epochs: 3, batch_size: 10}}
   figures: false
