@@ -85,6 +85,7 @@ def run(
         fail(f"--only: {error}")
     studies = Studies(asked, ledger, retry_failed) if asked.searches else None
     if studies is not None:
+        studies.refresh()  # a record that was torn is whole again, though nothing is left to run
         asked = studies.sweep  # another launch may have come further since it was planned
     todo = unfinished(asked, ledger, retry_failed, force)
     failed = [s for s in studies.failures() if ledger.result(s) is None] if studies else []

@@ -55,7 +55,8 @@ class Studies:
         study.again(self._again)
         study.advance()
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """End what ended, ask what may be asked, and write the records."""
         for key, study in self.studies.items():
             if study.open and study.advance():
                 self._unsaved.add(key)
@@ -74,7 +75,7 @@ class Studies:
     def ready(self) -> list[Asked]:
         """Trials that are asked and have not ended, each once, whoever runs them: all studies' first, then
         all studies' second, the studies fold by fold with the reference first."""
-        self._refresh()
+        self.refresh()
         order = {(cell.row, cell.fold): at for at, cell in reversed(list(enumerate(self._sweep.cells)))}
         found: dict[str, Asked] = {}
         wanted = [(e.number, order[key], key, e) for key, s in self.studies.items() for e in s.running]
@@ -90,7 +91,7 @@ class Studies:
 
     def look(self, signature: str) -> bool:
         """Whether to stop the running trial now: every study that asked for it has ended it."""
-        self._refresh()
+        self.refresh()
         return self._known(signature) and not any(
             entry.signature == signature for study in self.studies.values() for entry in study.running
         )
@@ -102,7 +103,7 @@ class Studies:
         """An attempt is over. None: it left no result; unless it was pruned, it will be asked for again."""
         if result is not None:
             self._again.discard(signature)
-        self._refresh()
+        self.refresh()
 
     def counts(self) -> Counter[str]:
         """Trials by state (running, complete, pruned, failed, and waiting: not asked yet)."""
