@@ -4,7 +4,7 @@ accepted result or a named failure. Several launches may work on one store: a tr
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
@@ -145,16 +145,19 @@ class Launch:
         return how is not None and how.alone
 
     def fill(self) -> None:
-        """Start what may start now."""
-        while not (self.room.paused or self.stopped or self.spent) and (free := self.executor.free):
-            beside = [s for s, task in self.running.items() if task.jobs[0].device == free[0]]
-            if not self.queue or any(self.alone(other) for other in beside):
+        """Start what may start now, each on the device where least runs."""
+        while self.queue and not (self.room.paused or self.stopped or self.spent):
+            on = Counter(task.jobs[0].device for task in self.running.values())
+            taken = {task.jobs[0].device for s, task in self.running.items() if self.alone(s)}
+            free = [device for device in self.executor.free if device not in taken]
+            if not free:
                 return
-            signature = self.queue.pop(self.running, device_busy=bool(beside))
+            device = min(free, key=lambda device: on[device])
+            signature = self.queue.pop(self.running, device_busy=bool(on[device]))
             if signature is None:
                 return
             try:
-                self.begin(signature, free[0])
+                self.begin(signature, device)
             except OSError:
                 if signature not in self.queue.ready:
                     self.queue.push(signature, first=True)

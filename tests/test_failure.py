@@ -17,7 +17,7 @@ from test_launch import Log, launch_of
 from test_trial import numbers
 
 from experiments import attempt, failure, launch, lease, ledger, lit, measure, trial
-from experiments.execute import InlineExecutor, Job, LocalExecutor
+from experiments.execute import InlineExecutor, Job, LocalExecutor, Task
 from experiments.failure import Again
 from experiments.ledger import Store
 from experiments.limits import Limits
@@ -123,6 +123,35 @@ def test_out_of_memory_is_tried_alone_then_with_activations_recomputed_then_give
     found = {r["config"]["baseline"]: r for r in log.results.values()}
     assert found["none"]["failure"] == "out of memory" and found["statistics"]["status"] == "done"
     assert found["none"]["error"].startswith("out of memory 3 times, last: OutOfMemoryError: CUDA out of")
+
+
+class Cards:
+    """An executor of two GPUs with two places each, whose trials never end."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, str]] = []
+
+    @property
+    def free(self) -> list[str]:
+        on = [device for _, device in self.started]
+        return [device for device in ("cuda:0", "cuda:1") for _ in range(2 - on.count(device))]
+
+    def start(self, task: Task) -> None:
+        self.started.append((task.jobs[0].signature, task.jobs[0].device))
+
+
+def test_a_gpu_that_one_trial_needs_for_itself_keeps_no_other_gpu_waiting(store: Store, one: Any) -> None:
+    sweep, todo = one("a: {losses.ce_series: 1}, b: {losses.ce_series: 2}, c: {losses.ce_series: 3}")
+    big, cards = todo[0], Cards()
+    failure.note(store.trial(big), "out of memory", "at batch 3")
+    begun = launch_of(sweep, store, cards, Log(), todo)
+    begun.add()
+    waiting = [begun.queue.ready.popleft() for _ in range(2)]
+    begun.fill()
+    for signature in waiting:
+        begun.queue.push(signature)
+    begun.fill()
+    assert cards.started == [(big, "cuda:0"), *((signature, "cuda:1") for signature in waiting)]
 
 
 def test_recomputed_activations_change_no_number(store: Store, jobs: Jobs) -> None:
