@@ -156,9 +156,9 @@ BROKEN = {
         f"set: {SPAR}\nvariants:\n  a:\n    data.window_s: 0.1\n    model: {{patches: 5, tokens: 5}}\n"
         "    model.guidance.attention: one_way\n    text.source: series", 7, "need windows of 8 steps",
     ),
-    "captions without a rate": (
+    "captions of resampled series": (
         "set:\n  data: {name: japanese_vowels, length: 20}\n  model.guidance.attention: one_way\n"
-        "  text.source: series", 4, "need the sampling rate",
+        "  text.source: series", 4, "set data.resize to pad",
     ),
     "an unknown primary": ("primary: token", 1, "did you mean 'tokens'?"),
     "two data sets": (

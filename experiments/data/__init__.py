@@ -132,7 +132,11 @@ def check(config: RunConfig) -> None:
 def _check_captions(found: DataSet, asked: DataConfig, source: str) -> None:
     what = f"captions of text.source {source}"
     if not found.window_rate_hz(asked):
-        raise ValueError(f"{what} need the sampling rate of {found.name}")
+        if found.rate_hz:
+            raise ValueError(
+                f"{what} need a sampling rate, and data.length changes it: set data.resize to pad"
+            )
+        raise ValueError(f"{what} need the sampling rate of {found.name}, which its files do not say")
     if (steps := found.window_length(asked)) < 8:
         raise ValueError(f"{what} need windows of 8 steps, and {found.name} has {steps}")
     for name in ("rotation_deg", "channel_drop"):
