@@ -219,7 +219,7 @@ class Launch:
         if history and how not in ("pre-empted", "disk full"):
             last, goes = history[-1], "trying again" if self.how(signature) else "giving up"
             label = self.trials[signature].label
-            self.report.note(f"{label}: {last['end']} ({last['detail']}), the {len(history)}. time; {goes}")
+            self.report.note(f"{label}: {last['end']} ({last['detail']}), failure {len(history)}; {goes}")
 
     def forget(self, signature: str) -> None:
         """A trial that ends without a result, as its study says; or which is asked for anew."""
