@@ -65,6 +65,7 @@ def fill(store: Store, sweep: Sweep, failed: int) -> None:
             "status": "failed" if broken else "done",
             "error": "RuntimeError: epoch 3: the loss is not finite (nan)" if broken else None,
             "failure": "diverged" if broken else None,
+            "metrics": {},
             "cost": {"parameters": 228177, "total_s": 98.3, "train_s": 80.1, "overhead_s": 0.2},
             "environment": {f"version of {n}": "2.13.0+cpu" for n in range(12)},
             "finished_at": "2026-11-26T20:43:54.123456+00:00",

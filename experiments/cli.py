@@ -45,6 +45,7 @@ app.add_typer(text, name="text")
 def plan(file: SweepFile, store: StoreOption = DEFAULT_STORE) -> None:
     """Print every cell of a sweep, and which are done, without running anything."""
     from experiments.columns import columns
+    from experiments.studies import Studies
 
     sweep, ledger = load(file, store)
     states = {
@@ -62,7 +63,7 @@ def plan(file: SweepFile, store: StoreOption = DEFAULT_STORE) -> None:
         + ", ".join(f"{counts[state]} {state}" for state in ("done", "failed", "waiting"))
         + f". {sweep.merged} equal points merged, {sweep.excluded} excluded."
     )
-    print_search(sweep, ledger)
+    print_search(Studies(sweep, ledger))
 
 
 @app.command()
@@ -74,23 +75,24 @@ def status(
     """How far a sweep is, and why what failed failed."""
     from experiments import postmortem, screen, track
     from experiments.standing import STATES, Standing
+    from experiments.studies import Studies
 
     sweep, ledger = load(file, store, there=True)
-    standing = Standing(sweep, ledger)
+    standing, studies = Standing(sweep, ledger), Studies(sweep, ledger)
     try:
         standing.look()
     except OSError as error:
         fail(f"{ledger.root} can't be read: {error}", 1)
     behind = len(track.pending(ledger.root, sweep.plan()))
-    screen.show(standing, behind, every)
+    screen.show(standing, studies.at_work(), behind, every)
     counts = standing.counts()
     shown = [s for s in STATES if counts[s] or s != "running"]
     print(", ".join(f"{counts[s]} {s}" for s in shown) + f" of {len(sweep.cells)} cells")
-    print_search(sweep, ledger)
+    print_search(studies)
     if behind:
         cells = "1 cell" if behind == 1 else f"{behind} cells"
         print(f"MLflow is {cells} behind: shapelex sync {shlex.quote(str(file))}{elsewhere(ledger)}")
-    for line in [*postmortem.failed(standing, every), *postmortem.waiting(standing)]:
+    for line in [*postmortem.failed(standing, studies, every), *postmortem.waiting(standing)]:
         print(line)
 
 

@@ -1,5 +1,6 @@
 """`shapelex run`: launch a sweep, show how it goes, end with its table."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -52,7 +53,7 @@ def run(
     timeout: Annotated[str, typer.Option(help="a trial without progress for this time is hung")] = "30m",
     retries: Annotated[int, typer.Option(min=0, help="how often a crashed or hung trial is run again")] = 2,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed trials again")] = False,
-    force: Annotated[bool, typer.Option("--force", help="run all again, done or not")] = False,
+    force: Annotated[bool, typer.Option("--force", help="run all cells again, done or not")] = False,
 ) -> None:
     """Run what is not done yet; the same command goes on after any stop."""
     from experiments import track
@@ -88,8 +89,7 @@ def run(
         studies.refresh()  # a record that was torn is whole again, though nothing is left to run
         asked = studies.sweep  # another launch may have come further since it was planned
     todo = unfinished(asked, ledger, retry_failed, force)
-    failed = [s for s in studies.failures() if ledger.result(s) is None] if studies else []
-    left = bool(todo or failed or (studies and studies.open))
+    left = bool(todo or (studies and (studies.open or studies.failures())))
     views_gone = not (ledger.root / "optuna.db").exists()
     if not left and not views_gone and not track.pending(ledger.root, sweep.plan()):
         print(f"{sweep.name}: nothing to do, all {len(asked.cells)} cells have their result.")
@@ -99,13 +99,16 @@ def run(
     if left and not ledger.writable():
         fail(f"{store} can't be written to: make room there, or name another folder with --store", 1)
     try:
-        read_data(sweep, todo or list(sweep.configs), ledger, print)
+        read_data(asked, todo or list(asked.configs), ledger, print)
     except (ValueError, OSError) as error:
         fail(str(error))
     supply = Supply(asked, ledger, todo, studies, lambda chosen: views.follow())
     views = Views(sweep, ledger, file, limits.trials or len(todo) + supply.left())
     _launch(supply, partial(EXECUTORS[executor], workers, names, packing) if left else None, views, limits)
-    views.sweep.save(ledger, file)  # this launch's plan, whatever was planned since
+    try:
+        views.save()  # this launch's plan, whatever was planned since
+    except OSError as error:
+        print(f"the plan could not be written: {error}", file=sys.stderr)
     print_table(sweep.name, ledger.root, "test/macro_f1", None)
     print_failures(views.sweep, ledger)
     print(f"\nMLflow: shapelex ui{elsewhere(ledger)}")
@@ -154,6 +157,7 @@ class Views:
         self.record = BackgroundRecord(Record(sweep, store))
         self.screen = Screen(sweep, store, trials, lambda: self.mirror.behind)
         self.stopped: str | None = None
+        self.moved = False
 
     def nudge(self) -> None:
         self.mirror.nudge()
@@ -164,21 +168,33 @@ class Views:
         from experiments.studies import Studies
         from experiments.track import Mirror
 
-        self.sweep = Studies(self.sweep, self.store).sweep  # all rows, where a launch has some
-        self.sweep.save(self.store, self.file)
+        sweep = Studies(self.sweep, self.store).sweep  # all rows, where a launch has some
+        if (sweep.cells, sweep.chosen) == (self.sweep.cells, self.sweep.chosen):
+            return
+        self.sweep = sweep
+        self.save()
         self.record.record.sweep = self.sweep
         self.mirror.follow(Mirror(self.store.root, self.sweep.plan()))
         self.screen.follow(self.sweep)
 
+    def save(self) -> None:
+        """Leave the plan in the store. Raises OSError."""
+        from experiments.yamlfile import FileError
+
+        try:
+            self.sweep.save(self.store, self.file)
+        except FileError:
+            if not self.moved:
+                self.screen.note(f"{self.file} was moved: plan.json is left to the one where it is now")
+            self.moved = True
+
     def close(self, patience_s: float) -> None:
         """Bring the views up to date; without patience, the next run does."""
+        self.screen.close()
         if patience_s:
             self.screen.note("bringing MLflow up to date")
         problems = [view.close(patience_s) for view in (self.record, self.mirror)]
-        self.screen.close()
-        if not patience_s:
-            return
-        for problem in filter(None, problems):
+        for problem in filter(None, problems if patience_s else ()):
             print(problem, file=sys.stderr)
 
 
@@ -195,13 +211,19 @@ def _launch(supply: "Supply", make: "Callable[[], Executor] | None", views: View
             summary = launch.run()
             views.stopped = summary.stopped
             views.screen.note(str(summary))
+            with contextlib.suppress(OSError):
+                views.follow()  # what other launches' studies chose
     except (KeyboardInterrupt, SystemExit):
         views.screen.close()
         print("stopped at once. The same command goes on.")
         patience_s = 0.0
         raise typer.Exit(130) from None
     finally:
-        views.close(patience_s)
+        try:
+            views.close(patience_s)
+        except KeyboardInterrupt:
+            print("MLflow and Optuna's database stay behind; the same command or `shapelex sync` goes on.")
+            raise typer.Exit(130) from None
 
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGUSR2: "SIGUSR2"}

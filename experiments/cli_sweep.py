@@ -12,6 +12,7 @@ from experiments.fail import fail
 if TYPE_CHECKING:
     from experiments.ledger import Store
     from experiments.plan import Sweep
+    from experiments.studies import Studies
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="sweep file, e.g. sweeps/quick.yaml")]
 StoreOption = Annotated[
@@ -34,9 +35,14 @@ def load(file: Path, store: Path, there: bool = False) -> "tuple[Sweep, Store]":
         fail(f"there is no store at {store} yet: `shapelex run` makes one", 1)
     try:
         planned = sweep.load(file, ledger)
-        planned.save(ledger, file)
     except (FileError, OSError) as error:
         fail(str(error))
+    try:
+        planned.save(ledger, file)
+    except FileError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{store} can't be written to ({error.strerror}): make room there, or name another --store", 1)
     return planned, ledger
 
 
@@ -66,20 +72,20 @@ def print_table(name: str, store: Path, metric: str, out: Path | None) -> None:
 def print_failures(sweep: "Sweep", ledger: "Store") -> None:
     from experiments import postmortem
     from experiments.standing import Standing
+    from experiments.studies import Studies
 
     standing = Standing(sweep, ledger)
     standing.look()
-    for line in postmortem.failed(standing, every=False):
+    for line in postmortem.failed(standing, Studies(sweep, ledger), every=False):
         print(line)
 
 
-def print_search(sweep: "Sweep", ledger: "Store") -> None:
+def print_search(studies: "Studies") -> None:
     """How far the sweep's studies are, where it has some."""
-    from experiments.studies import Studies
-
-    if not sweep.searches:
+    if not studies.studies:
         return
-    tried = Studies(sweep, ledger).counts()
-    words = {"complete": "complete", "pruned": "pruned", "failed": "failed", "running": "asked"}
-    said = [f"{tried[state]} {word}" for state, word in words.items() if tried[state]]
+    tried, at_work = studies.counts(), studies.at_work()
+    counts = {name: tried[name] for name in ("complete", "pruned", "failed")}
+    counts |= {"running": at_work, "asked": tried["running"] - at_work}
+    said = [f"{count} {word}" for word, count in counts.items() if count]
     print(f"search trials: {', '.join([*said, str(tried['waiting'])])} not asked yet")

@@ -22,6 +22,7 @@ NETWORK = re.compile(
 )
 PASSING = {"tmpfs": "gone when the machine restarts", "overlay": "gone with the container"}
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}")  # how `ledger` and `clock` name what they are still writing
+FOLDERS = ("cache", "code", "stages", "sweeps", "trials")
 LEFT_S = 3600.0
 LEAST = 64 * 2**20
 HOLD = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()"  # noqa: E501
@@ -44,6 +45,10 @@ def place(store: Path) -> Iterator[Finding]:
         yield broken(f"{store} is no folder, or a file is in its way", "another --store, or move the file")
     elif not os.access(here, os.R_OK | os.W_OK | os.X_OK):
         yield broken(f"{here} may not be read and written", "its owner's permissions, or another --store")
+    elif here == store and (
+        names := [n for n in FOLDERS if os.path.lexists(store / n) and not (store / n).is_dir()]
+    ):
+        yield broken(f"{store}: {', '.join(names)} should be a folder", "move it away")
     elif here == store:
         yield ok(f"store {store}")
     else:

@@ -8,6 +8,7 @@ says of the room that trials need. A trial's outcome is in the ledger, never in 
 
 import contextlib
 import ctypes
+import faulthandler
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -273,6 +274,7 @@ def _child(task: Task) -> None:
         log = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    faulthandler.enable(2, all_threads=False)  # where a segfault was, into its log
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS - {signal.SIGINT})
     from experiments import trial
 

@@ -9,6 +9,8 @@ from experiments.code import Code, keep
 from experiments.encoder import encoded
 from experiments.execute import POLL_S, Executor, Job, Task
 from experiments.ledger import Store
+from experiments.limits import Limits
+from experiments.progress import Since
 from experiments.report import Report
 from experiments.supply import Trial
 
@@ -48,8 +50,9 @@ class Jobs:
             self.patch,
         )
 
-    def prepare(self, executor: Executor, report: Report, log: Path) -> None:
-        """Windows and text embeddings first, in one process, so that trials only read them."""
+    def prepare(self, executor: Executor, report: Report, log: Path, limits: Limits, began: float) -> None:
+        """Windows and text embeddings first, in one process, so that trials only read them. began: when the
+        launch did, by the monotonic clock."""
         log.parent.mkdir(parents=True, exist_ok=True)
         for path in log.parent.glob("launch-*.log"):  # of launches that died
             with suppress(ValueError, OSError):
@@ -59,9 +62,14 @@ class Jobs:
             return
         report.note("preparing data and text")
         jobs = [self.make(signature, executor.free[0]) for signature in self.trials]
-        executor.start(Task("prepare", jobs, log))
+        task, since, killed = Task("prepare", jobs, log), Since(), False
+        executor.start(task)
         while not (ended := executor.poll(POLL_S)):
             if texts := encoded(log):
                 report.progress(*texts, ["encoding texts"])
+            hung = since.same_s("prepare", texts) > limits.timeout_s
+            if not killed and (hung or limits.over(began)):
+                killed = True
+                executor.kill(task)
         if how := ended[0][1]:
             report.note(f"preparing failed ({how}); each trial tries for itself")

@@ -67,9 +67,11 @@ class Launch:
         try:
             self.jobs.keep_code()
             self.room.guard(self.add)
-            self.jobs.prepare(self.executor, self.report, self.log)
+            self.jobs.prepare(self.executor, self.report, self.log, self.limits, began)
             self.looping = True
             while self.work_left():
+                if self.limits.over(began) and not self.stopped:
+                    self.stop("the time limit is reached")
                 self.room.guard(self.fill)
                 self.ends += [(task.jobs[0].signature, how) for task, how in self.executor.poll(POLL_S)]
                 ended = bool(self.ends)
@@ -78,8 +80,6 @@ class Launch:
                 if now - looked >= LOOK_S:
                     looked = now
                     self.room.guard(self.look)
-                if self.limits.time_s is not None and now - began > self.limits.time_s and not self.stopped:
-                    self.stop("the time limit is reached")
                 if self.stopped and self.say_stopping() > GRACE_S:
                     break
                 if ended or now - told >= SHOW_S:
@@ -91,7 +91,8 @@ class Launch:
             self.looping = False
             self.executor.close()
             self.log.unlink(missing_ok=True)
-        return self.tally.summary(time.monotonic() - began, self.stopped)
+        spent = f"--max-trials {self.limits.trials}" if self.spent and self.more else None
+        return self.tally.summary(time.monotonic() - began, self.stopped or spent)
 
     def say_stopping(self) -> float:
         """Seconds since it was asked for; says so the first time."""
@@ -126,8 +127,12 @@ class Launch:
         )
 
     def work_left(self) -> bool:
-        left = self.queue or self.elsewhere or self.supply.open
-        return bool(self.running or self.ends or (left and not self.stopped and not self.spent))
+        return bool(self.running or self.ends or (self.more and not self.stopped and not self.spent))
+
+    @property
+    def more(self) -> bool:
+        """Whether there is more than what runs."""
+        return bool(self.queue or self.elsewhere or self.supply.open)
 
     @property
     def spent(self) -> bool:

@@ -25,7 +25,6 @@ STALE_S = 60.0
 FILES = ("config.json", "metrics.jsonl", "predictions.npz", "figures", "model", "log.txt", "code.patch")
 HANDED_ON = ("checkpoint", "metrics.jsonl", "log.txt")  # from a dead attempt to the next
 
-
 _ATTEMPT = re.compile(r"attempt-[1-9][0-9]{0,8}")
 
 
@@ -247,6 +246,9 @@ def note(trial: Path, attempt: int, how: str, detail: str) -> None:
 def claim(trial: Path, stale: Holder | None = None) -> Lease:
     """The lease of `trial`, with what a dead attempt left to go on from. Raises Held where another process
     has it. stale: a holder on another machine who was seen without a heart beat for STALE_S."""
+    with suppress(OSError):
+        if not trial.is_dir():  # a file, a link to nowhere
+            trial.unlink()
     trial.mkdir(parents=True, exist_ok=True)
     with locked(trial / "lock", wait=True):
         settle(trial)

@@ -3,6 +3,7 @@
 Every write that matters is a rename, so a file is there whole or not at all.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -11,6 +12,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -75,6 +77,10 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself
+            return None
+        raise
 
 
 class Locked(Exception):
@@ -95,6 +101,26 @@ def locked(path: Path, wait: bool) -> Iterator[None]:
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), f"pid {os.getpid()}".encode())
         yield
+
+
+def _sound(result: dict[str, Any]) -> bool:
+    """Whether its fields are of the kinds that readers count on."""
+    metrics = result.get("metrics")
+    return (
+        result.get("status") in ("done", "failed")
+        and isinstance(metrics, dict)
+        and all(type(value) in (float, int) for value in metrics.values())
+        and isinstance(result.get("attempt", 0), int)
+        and isinstance(result.get("cost", {}), dict)
+        and _is_time(result.get("finished_at"))
+    )
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
 
 
 class Store:
@@ -120,8 +146,8 @@ class Store:
     def result(self, signature: str) -> dict[str, Any] | None:
         """The trial's accepted result, or None while there is none."""
         result = read_json(self.trial(signature) / "result.json")
-        whole = isinstance(result, dict) and result.get("status") in ("done", "failed")
-        return result if whole and result.get("signature") == signature else None
+        whole = isinstance(result, dict) and result.get("signature") == signature and _sound(result)
+        return result if whole else None
 
     def results(self, signatures: Iterable[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
         """`result` of each, in their order: a view of many at one look, and only one held at a time."""

@@ -1,6 +1,7 @@
 """What a launch may take."""
 
 import re
+import time
 from typing import NamedTuple
 
 from experiments.failure import RETRIES
@@ -16,6 +17,10 @@ class Limits(NamedTuple):
     trials: int | None = None
     time_s: float | None = None
     timeout_s: float = 1800.0
+
+    def over(self, began: float) -> bool:
+        """Whether the launch that began then, by the monotonic clock, has had its time."""
+        return self.time_s is not None and time.monotonic() - began > self.time_s
 
 
 def seconds(text: str) -> float:

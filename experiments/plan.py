@@ -1,5 +1,6 @@
 """A planned sweep: its rows and cells, and what `plan.json` says of them to analysis and tracking."""
 
+import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,4 +103,6 @@ class Sweep:
                 continue
             if not file.exists() or not os.path.samefile(owner, file):
                 raise FileError(str(file), None, f"in this store '{twin}' is {owner}: rename one of the two")
-        keep_json(path, self.plan() | {"file": source})
+        plan = self.plan() | {"file": source}
+        if json.dumps(read_json(path)) != json.dumps(plan):  # a full disk is in nobody's way who only looks
+            keep_json(path, plan)

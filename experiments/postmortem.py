@@ -7,6 +7,7 @@ from typing import Any
 from experiments import lease
 from experiments.printable import printable
 from experiments.standing import Standing
+from experiments.studies import Studies
 
 SHOWN = 5
 LOG_LINES = 5
@@ -15,46 +16,51 @@ RETRY = "run it again with --retry-failed"
 ADVICE = {
     "diverged": "it would diverge again, so --retry-failed leaves it out: try a lower train.lr",
     "out of memory": f"a smaller model or train.batch_size, or fewer --workers on its device; then {RETRY}",
-    "crashed": f"something outside ended it: memory, a person, the machine; once that is gone, {RETRY}",
+    "crashed": f"its process died: memory, a person, the machine, a library; once that is gone, {RETRY}",
     "timed out": f"it hung, or this machine was too busy for its --timeout; {RETRY}",
-    "search": "look at its trials' errors with `status`, or try a milder pruner or another space",
+    "search": "its trials that failed are told of below, and --retry-failed tries them again; where all were "
+    "pruned, try a milder pruner",
     "error": f"its log says where; once the cause is gone, {RETRY}",
 }
 
 
-def failed(standing: Standing, every: bool) -> list[str]:
-    """Lines on the failed trials: one of each kind of failure, SHOWN at most; on each, if `every`."""
+def failed(standing: Standing, studies: Studies, every: bool) -> list[str]:
+    """Lines on the failed cells and search trials: one of each kind of failure, SHOWN at most; on each, if
+    `every`."""
     sweep, store = standing.sweep, standing.store
     cells = {cell.signature: cell for cell in reversed(sweep.cells)}
-    found = {s: store.result(s) or {} for s in standing.state if standing.state[s] == "failed"}
-    alike: dict[Any, list[str]] = {}
-    for signature, result in found.items():
-        kind = signature if every else (result.get("failure"), result.get("error"))
-        alike.setdefault(kind, []).append(signature)
+    names = [s for s in standing.state if standing.state[s] == "failed"]
+    found = [(sweep.label(cells[s]), store.result(s) or {}, store.trial(s)) for s in names]
+    alike: dict[Any, list[tuple[str, dict[str, Any], Path | None]]] = {}
+    for at, (label, result, folder) in enumerate([*found, *studies.failed()]):
+        kind = at if every else (result.get("failure"), result.get("error"))
+        alike.setdefault(kind, []).append((label, result, folder))
     groups = list(alike.values())
     shown = groups if every else groups[:SHOWN]
     lines = []
     for first, *others in shown:
-        lines += _one(sweep.label(cells[first]), found[first], store.trial(first))
+        lines += _one(*first)
         if others:
-            names = ", ".join(printable(sweep.label(cells[s])) for s in others[:SHOWN])
+            labels = ", ".join(printable(label) for label, *_ in others[:SHOWN])
             more = "" if len(others) <= SHOWN else f" and {len(others) - SHOWN} more"
-            lines.append(f"        the same error in {len(others)} more: {names}{more}")
+            lines.append(f"        the same error in {len(others)} more: {labels}{more}")
     if left := sum(map(len, groups[len(shown) :])):
         lines.append(f"and {left} more failed: shapelex status --all")
     return lines
 
 
-def _one(label: str, result: dict[str, Any], folder: Path) -> list[str]:
-    word, attempt = result.get("failure"), result.get("attempt")
+def _one(label: str, result: dict[str, Any], folder: Path | None) -> list[str]:
+    lines = [printable(f"failed: {label}: {result.get('error')}")]
+    if folder is None:
+        return lines
+    word, attempt, log = result.get("failure"), result.get("attempt"), folder / "log.txt"
     what = [word] if word else []
     what += [f"attempt {attempt}"] if attempt else []
     what += [_ended(end) for end in lease.history(folder)]
-    log = folder / "log.txt"
-    lines = [printable(f"failed: {label}: {result.get('error')}")]
     lines += [f"        {printable('; '.join(what))}"] if what else []
     lines += [f"        | {line}" for line in tail(log)]
-    return [*lines, f"        {log}; {ADVICE.get(word or '', RETRY)}"]
+    where = f"{log}; " if log.exists() else ""
+    return [*lines, f"        {where}{ADVICE.get(word or '', RETRY)}"]
 
 
 def _ended(end: dict[str, Any]) -> str:

@@ -135,8 +135,9 @@ class Screen:
         live.update(drawn(self.standing, below, self.console.width, height), refresh=True)
 
 
-def show(standing: Standing, behind: int, every_row: bool) -> None:
-    """Print the table once, from the ledger alone. every_row: however many rows there are."""
+def show(standing: Standing, searching: int, behind: int, every_row: bool) -> None:
+    """Print the table once, from the ledger alone. searching: how many search trials run; every_row: however
+    many rows there are."""
     out, load = console(), Load()
     load.look(0.0)
     done, total = standing.epochs()
@@ -146,7 +147,7 @@ def show(standing: Standing, behind: int, every_row: bool) -> None:
     load.close()
     below = [
         f"epochs: {done} of {total} ({100 * done / total:.0f} %){eta}",
-        _machine(load, standing.running(), behind),
+        _machine(load, standing.running() + searching, behind),
     ]
     if not out.is_terminal:
         lines = standing.lines()

@@ -109,7 +109,14 @@ def read_word(document: Document) -> Word | None:
         seed=_number(document, found, "seed", 0),
         space=_space(document, found["space"]),
     )
+    from experiments import suggest
+
     for name, dimension in word.space.items():
+        try:
+            suggest.distributions({name: dimension.written})
+        except (ValueError, ArithmeticError) as error:
+            message = f"Optuna takes no such range for '{name}': {type(error).__name__}"
+            raise dimension.values[0].error(message) from None
         endless = isinstance(dimension.written, dict) and isinstance(dimension.written["low"], float)
         if word.sampler.name == "brute_force" and endless and "step" not in dimension.written:
             message = f"sampler brute_force tries all values, and '{name}' has no end of them: give it a step"
@@ -226,6 +233,7 @@ def _listed(
     document: Document, at: Keys, name: str, low: Setting, high: Setting, step: int
 ) -> list[Setting] | None:
     """All of a range's whole numbers, where they are few."""
-    numbers = range(low.value, high.value + 1, step)
-    between = [Setting(number, number, document, at) for number in numbers[1:-1]]
-    return [low, *between, high] if len(numbers) <= LISTED else None
+    if (high.value - low.value) // step >= LISTED:
+        return None
+    between = [Setting(number, number, document, at) for number in range(low.value + step, high.value, step)]
+    return [low, *between, high]

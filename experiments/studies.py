@@ -3,8 +3,10 @@
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments import lease
 from experiments.config import RunConfig
 from experiments.identity import signature
 from experiments.ledger import Store
@@ -26,12 +28,13 @@ class Asked(NamedTuple):
 
 class Studies:
     """All studies of `sweep`, brought up to the ledger. Cheap to ask again and again: what did not change on
-    disk is not read again. retry_failed: studies that ended without a choice try their failed trials again,
-    those that diverged excepted."""
+    disk is not read again. retry_failed: what failed before is as if it had not been tried, what diverged
+    excepted."""
 
     def __init__(self, sweep: Sweep, store: Store, retry_failed: bool = False) -> None:
         self._sweep, self.store = sweep, store
-        self._again: set[str] = set()
+        self._retry_failed = retry_failed
+        self._tried: set[str] = set()  # trials that ended while we looked
         self.studies = {
             (search.row, search.fold): Study(search, sweep.name, store, self._result)
             for search in sweep.searches
@@ -40,20 +43,11 @@ class Studies:
         self._settled: Sweep | None = None
         for study in self.studies.values():
             study.advance()
-            if retry_failed and study.failure:
-                self._retry(study)
 
     def _result(self, signature: str) -> dict[str, Any] | None:
-        return None if signature in self._again else self.store.result(signature)
-
-    def _retry(self, study: Study) -> None:
-        names = {
-            str(entry.signature) for entry in study.entries if entry.state == "failed" and entry.signature
-        }
-        found = {name: self.store.result(name) or {} for name in names}
-        self._again |= {name for name, result in found.items() if result.get("failure") != "diverged"}
-        study.again(self._again)
-        study.advance()
+        result = self.store.result(signature)
+        failed = result is not None and result["status"] == "failed" and result.get("failure") != "diverged"
+        return None if failed and self._retry_failed and signature not in self._tried else result
 
     def refresh(self) -> None:
         """End what ended, ask what may be asked, and write the records."""
@@ -81,13 +75,15 @@ class Studies:
         wanted = [(e.number, order[key], key, e) for key, s in self.studies.items() for e in s.running]
         for number, _, key, entry in sorted(wanted, key=lambda one: one[:2]):
             name = str(entry.signature)
-            label = f"{self._label(*key)} search {number + 1}/{self.studies[key].spec['trials']}"
-            asked = Asked(name, *self.studies[key].configs[name], *key, number, label)
+            asked = Asked(name, *self.studies[key].configs[name], *key, number, self._trial(key, number))
             found.setdefault(name, asked)
         return list(found.values())
 
-    def _label(self, row: str, fold: int) -> str:
-        return row + (f" fold {fold}" if len({fold for _, fold in self.studies}) > 1 else "")
+    def _trial(self, key: tuple[str, int], number: int) -> str:
+        """What a person calls a trial."""
+        (row, fold), trials = key, self.studies[key].spec["trials"]
+        folded = f" fold {fold}" if len({fold for _, fold in self.studies}) > 1 else ""
+        return f"{row}{folded} search {number + 1}/{trials}"
 
     def look(self, signature: str) -> bool:
         """Whether to stop the running trial now: every study that asked for it has ended it."""
@@ -102,21 +98,41 @@ class Studies:
     def ended(self, signature: str, result: dict[str, Any] | None) -> None:
         """An attempt is over. None: it left no result; unless it was pruned, it will be asked for again."""
         if result is not None:
-            self._again.discard(signature)
+            self._tried.add(signature)
         self.refresh()
 
     def counts(self) -> Counter[str]:
-        """Trials by state (running, complete, pruned, failed, and waiting: not asked yet)."""
+        """Trials by state (running: asked; complete, pruned, failed, and waiting: not asked yet)."""
         out = Counter(entry.state for study in self.studies.values() for entry in study.entries)
         out["waiting"] = sum(s.spec["trials"] - len(s.entries) for s in self.studies.values())
         return out
 
+    def at_work(self) -> int:
+        """How many trials somebody runs now."""
+        names = {str(entry.signature) for study in self.studies.values() for entry in study.running}
+        return sum(lease.running(self.store.trial(name)) is not None for name in names)
+
+    def failed(self) -> list[tuple[str, dict[str, Any], Path | None]]:
+        """The failed trials: what a person calls each, its result and its folder; no folder where its
+        settings don't go together."""
+        out: list[tuple[str, dict[str, Any], Path | None]] = []
+        for key, study in self.studies.items():
+            for entry in study.entries:
+                if entry.state == "failed":
+                    name, label = entry.signature, self._trial(key, entry.number)
+                    result = {"error": entry.error} if name is None else self.store.result(name)
+                    out.append((label, result or {}, self.store.trial(name) if name else None))
+        return out
+
     def failures(self) -> dict[str, str]:
-        """By signature, the cells of studies that ended without a choice, and why."""
+        """By signature, the cells of studies that ended without a choice, and why, unless their results say
+        so."""
         return {
             cell.signature: why
             for cell in self.sweep.cells
-            if cell.signature in self.sweep.waiting and (why := self.studies[cell.row, cell.fold].failure)
+            if cell.signature in self.sweep.waiting
+            and (why := self.studies[cell.row, cell.fold].failure)
+            and (self.store.result(cell.signature) or {}).get("error") != f"search: {why}"
         }
 
     @property

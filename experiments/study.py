@@ -95,7 +95,7 @@ class Study:
         counts = Counter(entry.state for entry in self.entries)
         parts = [f"{counts[state]} {state}" for state in ("failed", "pruned") if counts[state]]
         first = next((f"; {e.error}" for e in self.entries if e.error), "")
-        return f"search: none of {len(self.entries)} trials finished: {', '.join(parts)}{first}"
+        return f"none of {len(self.entries)} trials finished: {', '.join(parts)}{first}"
 
     def advance(self) -> bool:
         """End what ended, ask what may be asked; whether anything changed."""
@@ -105,12 +105,6 @@ class Study:
             if not self._ask() and not any(ended):
                 return changed
             changed = True
-
-    def again(self, names: set[str]) -> None:
-        """Forget all from the first of these trials on; what hangs on none of them is suggested as before."""
-        at = (entry.number for entry in self.entries if entry.signature in names)
-        del self.entries[next(at, len(self.entries)) :]
-        self.judges, self.read = {}, {}
 
     def save(self) -> None:
         """Raises OSError."""
@@ -247,8 +241,8 @@ def epochs(path: Path) -> list[tuple[int, float]]:
 
 def _end(entry: Entry, result: dict[str, Any]) -> None:
     """Take over the trial's accepted result: what it says of validation, and nothing of the test."""
-    if result["status"] == "done":
-        entry.state, entry.value = "complete", result["metrics"][OBJECTIVE]
-        entry.series_mse = result["metrics"].get(TIES)
+    value = result["metrics"].get(OBJECTIVE)
+    if result["status"] == "done" and value is not None:
+        entry.state, entry.value, entry.series_mse = "complete", value, result["metrics"].get(TIES)
     else:
-        entry.state, entry.error = "failed", result.get("error") or "failed"
+        entry.state, entry.error = "failed", result.get("error") or f"no {OBJECTIVE}"

@@ -116,8 +116,10 @@ def check(kind: str, chosen: Chosen) -> None:
     try:
         with _quiet():
             warnings.simplefilter("error", FutureWarning)  # what Optuna will take no more
-            _made(made, chosen)
-    except (ValueError, TypeError, FutureWarning, AssertionError) as error:
+            object_ = _made(made, chosen)
+            if kind == "pruner":  # Hyperband looks at its settings when first asked
+                object_.prune(optuna.create_study(), create_trial(value=0.0))
+    except (ValueError, TypeError, ArithmeticError, FutureWarning, AssertionError) as error:
         raise OptionError(f"{kind} {chosen.name}: {' '.join(str(error).split())}") from None
 
 

@@ -104,8 +104,7 @@ class Supply:
         if self.studies is None:
             return []
         found = {s: why for s, why in self.studies.failures().items() if s not in self.given}
-        trials = self._cells(self.studies.sweep, [s for s in found if self.store.result(s) is None])
-        return [(trial, found[trial.signature]) for trial in trials]
+        return [(trial, found[trial.signature]) for trial in self._cells(self.studies.sweep, found)]
 
     def told(self, trial: Trial) -> None:
         """The cell has its failed result."""

@@ -103,6 +103,7 @@ def _write_trial(
         "signature": signature(*key),
         "status": "failed" if failed else "done",
         "error": "RuntimeError: loss is not finite" if failed else None,
+        "finished_at": "2026-11-21T21:00:00Z",
         "data": {} if failed else {"name": "made_up_data", "validation": validation},
         "metrics": {} if failed else metrics,
         "cost": {} if failed else {"train_s": 1.5, "parameters": 1000},

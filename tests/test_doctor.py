@@ -66,6 +66,12 @@ def test_devices_that_are_none_are_refused() -> None:
     assert answer.exit_code == 2 and "expected cpu, or cuda:0,cuda:1,..." in answer.output
 
 
+def test_a_file_where_the_store_has_a_folder_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "trials").symlink_to("nowhere")
+    (tmp_path / "cache").touch()
+    assert bad(doctor_store.place(tmp_path)).what == f"{tmp_path}: cache, trials should be a folder"
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
 def test_a_store_that_may_not_be_written_is_broken(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

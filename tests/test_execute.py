@@ -122,6 +122,7 @@ def test_a_trial_is_deaf_to_ctrl_c_and_its_death_by_a_signal_has_a_name(
     for end, how in (
         (signal.SIGUSR2, "pre-empted"),
         (signal.SIGTERM, "pre-empted"),
+        (signal.SIGSEGV, "killed by SIGSEGV"),
         (signal.SIGKILL, "killed by SIGKILL"),
     ):
         pid, done = begin(local, store, jobs)
@@ -131,6 +132,8 @@ def test_a_trial_is_deaf_to_ctrl_c_and_its_death_by_a_signal_has_a_name(
         os.kill(pid, end)
         assert [death for _, death in ended(local)] == [how]
         assert local.free == ["cpu"]
+    (log,) = store.root.glob("trials/*/attempt-*/log.txt")
+    assert "Fatal Python error: Segmentation fault" in log.read_text()
 
 
 def test_a_signal_to_all_processes_at_once_lets_trials_give_themselves_back(

@@ -270,7 +270,8 @@ def test_what_another_launch_finished_meanwhile_is_not_given_up(
 
     def slow(trial: Path, *args: Any) -> lease.Lease:
         monkeypatch.setattr(lease, "claim", real)
-        real(trial).accept({"signature": todo[0], "status": "done", "metrics": {"val/macro_f1": 1.0}})
+        result = {"signature": todo[0], "status": "done", "finished_at": "2026-11-21T21:00:00Z"}
+        real(trial).accept(result | {"metrics": {"val/macro_f1": 1.0}})
         return real(trial, *args)
 
     monkeypatch.setattr(lease, "claim", slow)

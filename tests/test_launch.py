@@ -132,9 +132,28 @@ def test_how_far_encoding_is_reaches_the_report_while_a_launch_prepares(finished
     launch = launch_of(sweep, store, Preparing(1, ["cpu"]), Log(seen.append), list(sweep.configs))
     launch.add()
     launch.log.write_text("encoded 20 of 876 texts\nencoded 40 of 876 texts\n")
-    launch.jobs.prepare(launch.executor, launch.report, launch.log)
+    launch.jobs.prepare(launch.executor, launch.report, launch.log, launch.limits, time.monotonic())
     launch.log.unlink()
     assert seen == [["encoding texts"]]
+
+
+@pytest.mark.parametrize("limits", [Limits(time_s=0.0), Limits(timeout_s=0.0)])
+def test_preparing_that_takes_too_long_or_hangs_is_ended(finished: Finished, limits: Limits) -> None:
+    class Hanging(InlineExecutor):
+        killed = 0
+
+        def poll(self, timeout_s: float) -> list[tuple[Task, str | None]]:
+            return [(task, "killed by SIGKILL") for task, _ in super().poll(timeout_s)] if self.killed else []
+
+        def kill(self, task: Task) -> None:
+            self.killed += 1
+
+    executor = Hanging(1, ["cpu"])
+    sweep = load(finished.file, finished.store)
+    launch = launch_of(sweep, finished.store, executor, Log(), list(sweep.configs))
+    launch.add()
+    launch.jobs.prepare(executor, launch.report, launch.log, limits, time.monotonic())
+    assert executor.killed == 1
 
 
 def launch_of(sweep: Sweep, store: Store, executor: Any, log: Log, todo: list[str]) -> Launch:
@@ -226,7 +245,8 @@ def test_a_sweep_goes_on_where_it_stopped_and_a_failure_waits_to_be_retried(
     monkeypatch.setattr(track, "pending", lambda *_: [])
     failure = "failed: wild seed 0: FloatingPointError: diverged: the model's output is not finite"
     first = shapelex("run", "--executor", "inline", "--max-trials", "1")
-    assert "1 done, 0 failed in " in first and "1/1  fine: validation" in first
+    assert "1 done, 0 failed in " in first and "stopped: --max-trials 1. The same command goes on" in first
+    assert "1/1  fine: validation" in first
     assert "1 done, 0 failed, 1 waiting of 2 cells" in shapelex("status")
     second = shapelex("run", "--executor", "inline")
     assert "0 done, 1 failed in " in second and failure in second

@@ -126,6 +126,17 @@ def test_odd_things_in_a_trials_folder_stop_nobody(trial: Path, name: str, kind:
     assert result(trial)["status"] == "done"
 
 
+@pytest.mark.parametrize("kind", ["file", "link to nowhere", "link to itself"])
+def test_what_stands_in_a_trials_place_stops_nobody(trial: Path, kind: str) -> None:
+    trial.parent.mkdir(parents=True)
+    if kind == "file":
+        trial.write_text("text")
+    else:
+        trial.symlink_to(trial if kind == "link to itself" else "nowhere")
+    claim(trial).accept({"status": "done"})
+    assert result(trial)["status"] == "done"
+
+
 def test_a_lease_that_is_lost_says_so_to_who_had_it(trial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "BEAT_S", 0.01)
     late = claim(trial)

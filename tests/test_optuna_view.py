@@ -112,6 +112,7 @@ def test_an_attempt_that_followed_another_unseen_is_another_trial(grid: Sweep, s
 def test_a_failed_result_is_a_failed_trial(grid: Sweep, store: Store) -> None:
     asked = cells(grid)[0]
     result: dict[str, Any] = {"signature": asked.signature, "status": "failed", "metrics": {}}
+    result |= {"finished_at": "2026-11-21T21:00:00Z"}
     write_json(store.trial(asked.signature) / "result.json", result)
     for _ in range(2):
         Record(grid, store).sync()

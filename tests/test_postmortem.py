@@ -13,6 +13,7 @@ from experiments import lease, postmortem
 from experiments.ledger import Store
 from experiments.plan import Sweep
 from experiments.standing import Standing
+from experiments.studies import Studies
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def store(tmp_path: Path) -> Store:
 def told(sweep: Sweep, store: Store, every: bool = False) -> list[str]:
     standing = Standing(sweep, store)
     standing.look()
-    return postmortem.failed(standing, every)
+    return postmortem.failed(standing, Studies(sweep, store), every)
 
 
 def test_a_failure_has_its_word_error_attempts_log_and_advice(store: Store) -> None:
@@ -50,10 +51,9 @@ def test_a_failure_has_its_word_error_attempts_log_and_advice(store: Store) -> N
 def test_an_older_failure_without_a_word_or_a_log_is_told_of_all_the_same(store: Store) -> None:
     sweep = made_up(["a"], seeds=1, folds=1)
     end(store, of(sweep, "a")[0], None)
-    log = store.trial(of(sweep, "a")[0]) / "log.txt"
     assert told(sweep, store) == [
         "failed: a seed 0: ValueError: no",
-        f"        {log}; run it again with --retry-failed",
+        "        run it again with --retry-failed",
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from experiments import cli
+from experiments.ledger import Store, write_json
 
 SWEEP = """\
 # Where should text enter?
@@ -184,6 +185,30 @@ def test_a_result_that_is_none_is_a_trial_that_waits(
     capsys.readouterr()
     planned(SWEEP)
     assert "0 done, 0 failed, 4 waiting" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "field", [{"metrics": None}, {"metrics": {"val/macro_f1": "x"}}, {"finished_at": "noon"}, {"cost": []}]
+)
+def test_a_result_whose_fields_are_of_another_kind_is_none(tmp_path: Path, field: dict[str, Any]) -> None:
+    store, name = Store(tmp_path), 16 * "a"
+    path = store.trial(name) / "result.json"
+    good = {"signature": name, "status": "done", "metrics": {}, "finished_at": "2026-11-21T21:00:00Z"}
+    write_json(path, good)
+    assert store.result(name) == good
+    write_json(path, good | field)
+    assert store.result(name) is None
+    path.unlink()
+    path.symlink_to(path)
+    assert store.result(name) is None
+
+
+def test_a_plan_that_says_the_same_is_not_written_again(planned: Any, tmp_path: Path) -> None:
+    planned(SWEEP)
+    path = next(tmp_path.glob("runs/sweeps/*/plan.json"))
+    before = path.stat().st_mtime_ns
+    planned(SWEEP)
+    assert path.stat().st_mtime_ns == before
 
 
 def test_a_store_that_is_a_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -215,7 +215,7 @@ def test_status_prints_every_row_where_there_is_no_terminal(
 ) -> None:
     standing = Standing(made_up([f"{LONG}{i}" for i in range(40)]), store)
     standing.look()
-    show(standing, 2, every_row=False)
+    show(standing, 0, 2, every_row=False)
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith(LONG) for line in lines) == 40
     assert lines[-2] == "epochs: 0 of 1600 (0 %)"
@@ -227,7 +227,7 @@ def test_status_fits_a_terminal_unless_all_rows_are_asked_for(store: Store, term
     for every, fits in ((False, True), (True, False)):
         terminal.seek(0)
         terminal.truncate()
-        show(standing, 0, every)
+        show(standing, 0, 0, every)
         lines = terminal.getvalue().splitlines()
         assert (len(lines) <= 24) == fits and max(map(cell_len, lines)) <= 80
         assert any("codes=3 " in line for line in lines)  # what differs is still told

@@ -95,6 +95,12 @@ BROKEN = {
     "half a step": (
         asked(space="{model.width: {low: 32, high: 128, step: 0.5}}"), 3, "step is a whole number above 0"
     ),
+    "a step that Optuna can't count with": (
+        asked(space="{train.lr: {low: 1e-3, high: 1e-2, step: 1e-300}}"), 3, "Optuna takes no such range",
+    ),
+    "an option that Optuna meets later": (
+        asked(pruner="{name: hyperband, max_resource: -3}"), 3, "pruner hyperband: ",
+    ),
     "brute force without an end": (
         asked(sampler="brute_force", space="{train.lr: {low: 1, high: 2}}"), 4, "no end of them: give it a"
     ),
@@ -134,6 +140,11 @@ def test_a_broken_search_is_one_line_with_its_place(plan: Any, name: str) -> Non
     with pytest.raises(FileError) as refused:
         plan(text)
     assert (refused.value.line, message in refused.value.message) == (line, True), str(refused.value)
+
+
+def test_a_long_range_is_checked_at_its_ends_alone(plan: Any) -> None:
+    sweep = plan(asked(space="{model.codes: {low: 8, high: 1000000000000}}"))
+    assert sweep.searches[0].spec["space"]["model.codes"]["high"] == 10**12
 
 
 def test_every_sampler_and_pruner_of_optuna_has_a_name_or_a_reason() -> None:

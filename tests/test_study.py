@@ -21,11 +21,12 @@ from search_fixture import (
 )  # fmt: skip
 from typer.testing import CliRunner
 
+from experiments import cli_run
 from experiments.cli import app
 from experiments.lease import claim
 from experiments.ledger import Store, read_json, write_json
 from experiments.plan import Sweep
-from experiments.studies import Studies
+from experiments.studies import Asked, Studies
 from experiments.sweep import load
 
 
@@ -47,12 +48,39 @@ def test_plan_and_status_count_search_trials(file: Path, tmp_path: Path) -> None
     store = Store(tmp_path / "runs")
     before = CliRunner().invoke(app, ["plan", str(file), "--store", str(store.root)])
     assert before.output.endswith("search trials: 6 asked, 10 not asked yet\n")
+    running = claim(store.trial(Studies(load(file, store), store).ready()[0].signature))
+    during = CliRunner().invoke(app, ["status", str(file), "--store", str(store.root)])
+    assert "search trials: 1 running, 5 asked, 10 not asked yet\n" in during.output
+    assert "\n1 trial running " in during.output
+    running.release()
     play(file, store, workers=1, seed=0)
     told = Counter(trial["state"] for text in records(store).values() for trial in json.loads(text)["trials"])
     assert told.total() == 16 and told["pruned"] and told["failed"]
     after = CliRunner().invoke(app, ["status", str(file), "--store", str(store.root)])
     counts = ", ".join(f"{told[state]} {state}" for state in ("complete", "pruned", "failed"))
     assert f"search trials: {counts}, 0 not asked yet\n" in after.output
+
+
+def test_a_run_hears_of_studies_that_another_launch_ended_since_it_planned(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, real = list[tuple[Sweep, list[str]]](), cli_run.load
+
+    def slow(*args: Any) -> Any:
+        planned = real(*args)
+        play(file, planned[1], workers=1, seed=0)
+        return planned
+
+    def read_data(sweep: Sweep, todo: list[str], *_: Any) -> None:
+        wanted.append((sweep, todo))
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(cli_run, "load", slow)
+    monkeypatch.setattr("experiments.todo.read_data", read_data)
+    told = CliRunner().invoke(app, ["run", str(file), "--store", str(tmp_path / "runs")])
+    assert told.output.endswith("far enough\n")
+    ((sweep, todo),) = wanted
+    assert not sweep.waiting and set(todo) == set(sweep.configs)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
@@ -190,6 +218,7 @@ def test_ties_go_to_the_lower_reconstruction_error_then_to_the_earlier_trial(
         for asked in studies.ready():
             metrics = {"val/macro_f1": 0.5, "val/series_mse": 0.2 if asked.number in (4, 6) else 0.3}
             result = {"signature": asked.signature, "status": "done", "metrics": metrics}
+            result |= {"finished_at": "2026-11-21T21:00:00Z"}
             write_json(store.trial(asked.signature) / "result.json", result)
     assert {found["number"] for found in studies.sweep.chosen} == {4}
 
@@ -263,12 +292,23 @@ def all_fail(file: Path, store: Store, failure: str) -> Studies:
     studies = Studies(load(file, store), store)
     while studies.open:
         for asked in studies.ready():
-            result: Any = {"signature": asked.signature, "status": "failed", "metrics": {}}
-            write_json(
-                store.trial(asked.signature) / "result.json",
-                result | {"failure": failure, "error": f"{failure}: no luck"},
-            )
-            studies.ended(asked.signature, result)
+            studies.ended(asked.signature, fails(store, asked, failure))
+    return studies
+
+
+def fails(store: Store, asked: Asked, failure: str) -> dict[str, Any]:
+    result: dict[str, Any] = {"signature": asked.signature, "status": "failed", "metrics": {}}
+    result |= {"finished_at": "2026-11-21T21:00:00Z", "failure": failure, "error": f"{failure}: no luck"}
+    write_json(store.trial(asked.signature) / "result.json", result)
+    return result
+
+
+def retry(file: Path, store: Store, most: int = 100) -> Studies:
+    """Try failed trials again, so many of them."""
+    studies = Studies(load(file, store), store, retry_failed=True)
+    for _ in range(most):
+        for asked in studies.ready()[:1]:
+            studies.ended(asked.signature, finish(store, asked))
     return studies
 
 
@@ -277,19 +317,42 @@ def test_a_study_without_a_finished_trial_says_so_of_its_cells(file: Path, tmp_p
     studies = all_fail(file, store, "crashed")
     failures = studies.failures()
     assert set(failures) == set(load(file, store).waiting) and len(failures) == 4
-    assert set(failures.values()) == {"search: none of 8 trials finished: 8 failed; crashed: no luck"}
+    assert set(failures.values()) == {"none of 8 trials finished: 8 failed; crashed: no luck"}
 
 
 def test_failed_trials_are_tried_again_where_a_study_has_no_choice(file: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
     all_fail(file, store, "crashed")
     assert not Studies(load(file, store), store).open
-    again = Studies(load(file, store), store, retry_failed=True)
-    while again.open:
-        for asked in again.ready():
-            again.ended(asked.signature, finish(store, asked))
+    again = retry(file, store)
     assert not again.failures() and not again.sweep.waiting
     assert load(file, store).cells == again.sweep.cells
+
+
+def test_trials_are_tried_again_by_many_short_launches_as_by_one(file: Path, tmp_path: Path) -> None:
+    whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
+    for store in (whole, cut):
+        all_fail(file, store, "crashed")
+    retry(file, whole)
+    while retry(file, cut, most=1).open:
+        pass
+    assert records(whole) == records(cut) != {}
+
+
+def test_a_failed_trial_of_a_study_that_chose_is_told_of_and_tried_again(
+    file: Path, tmp_path: Path, undisturbed: tuple[dict[str, bytes], Sweep]
+) -> None:
+    store = Store(tmp_path / "runs")
+    studies = Studies(load(file, store), store)
+    first = studies.ready()[0]
+    studies.ended(first.signature, fails(store, first, "crashed"))
+    chose = play(file, store, workers=1, seed=0)
+    assert not chose.failures() and not chose.sweep.waiting
+    assert (first.label, "crashed: no luck") in [(label, told["error"]) for label, told, _ in chose.failed()]
+    told = CliRunner().invoke(app, ["status", str(file), "--store", str(store.root)]).output
+    assert f"failed: {first.label}: crashed: no luck\n" in told
+    retry(file, store)
+    assert records(store) == undisturbed[0]
 
 
 def test_trials_that_diverged_are_not_tried_again(file: Path, tmp_path: Path) -> None:
