@@ -106,7 +106,7 @@ def run(
     views = Views(sweep, ledger, file, limits.trials or len(todo) + supply.left())
     _launch(supply, partial(EXECUTORS[executor], workers, names, packing) if left else None, views, limits)
     try:
-        views.save()  # this launch's plan, whatever was planned since
+        views.save(views.sweep)  # this launch's plan, whatever was planned since
     except OSError as error:
         print(f"the plan could not be written: {error}", file=sys.stderr)
     print_table(sweep.name, ledger.root, "test/macro_f1", None)
@@ -171,18 +171,18 @@ class Views:
         sweep = Studies(self.sweep, self.store).sweep  # all rows, where a launch has some
         if (sweep.cells, sweep.chosen) == (self.sweep.cells, self.sweep.chosen):
             return
+        self.save(sweep)
+        self.record.record.sweep = sweep
+        self.mirror.follow(Mirror(self.store.root, sweep.plan()))
+        self.screen.follow(sweep)
         self.sweep = sweep
-        self.save()
-        self.record.record.sweep = self.sweep
-        self.mirror.follow(Mirror(self.store.root, self.sweep.plan()))
-        self.screen.follow(self.sweep)
 
-    def save(self) -> None:
-        """Leave the plan in the store. Raises OSError."""
+    def save(self, sweep: "Sweep") -> None:
+        """Leave its plan in the store. Raises OSError."""
         from experiments.yamlfile import FileError
 
         try:
-            self.sweep.save(self.store, self.file)
+            sweep.save(self.store, self.file)
         except FileError:
             if not self.moved:
                 self.screen.note(f"{self.file} was moved: plan.json is left to the one where it is now")

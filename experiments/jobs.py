@@ -71,5 +71,5 @@ class Jobs:
             if not killed and (hung or limits.over(began)):
                 killed = True
                 executor.kill(task)
-        if how := ended[0][1]:
+        if (how := ended[0][1]) and not limits.over(began):
             report.note(f"preparing failed ({how}); each trial tries for itself")

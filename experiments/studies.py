@@ -119,9 +119,10 @@ class Studies:
         for key, study in self.studies.items():
             for entry in study.entries:
                 if entry.state == "failed":
-                    name, label = entry.signature, self._trial(key, entry.number)
-                    result = {"error": entry.error} if name is None else self.store.result(name)
-                    out.append((label, result or {}, self.store.trial(name) if name else None))
+                    name = entry.signature
+                    told = ((self.store.result(name) if name else None) or {}) | {"error": entry.error}
+                    folder = self.store.trial(name) if name else None
+                    out.append((self._trial(key, entry.number), told, folder))
         return out
 
     def failures(self) -> dict[str, str]:
