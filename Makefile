@@ -14,7 +14,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "ShapeLex needs Python 3.11 or 3.12 on the PATH" >&2; exit 1; }

@@ -83,7 +83,7 @@ def reached(model: GuidedVQShape, loss: torch.Tensor) -> set[str]:
     return {n.removeprefix("core.").removeprefix("attr_decoder.").split(".")[0] for n in moved}
 
 
-@pytest.mark.parametrize(("settings", "otherwise"), OTHERWISE, ids=lambda v: str(v)[:60])
+@pytest.mark.parametrize(("settings", "otherwise"), OTHERWISE, ids=[str(s)[:60] for s, _ in OTHERWISE])
 def test_a_loss_moves_the_modules_that_it_names_and_no_other(
     settings: dict[str, Any], otherwise: dict[str, set[str]]
 ) -> None:
