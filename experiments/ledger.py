@@ -18,6 +18,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 SCHEMA = 1
+NUMBERS = {float, int}
 _SIGNATURE = re.compile(r"[0-9a-f]{16}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -70,11 +71,12 @@ def keep_json(path: Path, value: Any) -> None:
         write_json(path, value)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path | str) -> Any:
     """The file's value, or None where it is missing, a folder or not whole. Raises OSError where a disk or a
     server fails: what can't be read now is not gone."""
     try:
-        return json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            return json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
     except OSError as error:
@@ -103,13 +105,19 @@ def locked(path: Path, wait: bool) -> Iterator[None]:
         yield
 
 
+def _checked(signature: str) -> str:
+    if not _SIGNATURE.fullmatch(signature):
+        raise ValueError(f"not a signature: {signature!r}")
+    return signature
+
+
 def _sound(result: dict[str, Any]) -> bool:
     """Whether its fields are of the kinds that readers count on."""
     metrics = result.get("metrics")
     return (
         result.get("status") in ("done", "failed")
         and isinstance(metrics, dict)
-        and all(type(value) in (float, int) for value in metrics.values())
+        and NUMBERS.issuperset(map(type, metrics.values()))
         and isinstance(result.get("attempt", 0), int)
         and isinstance(result.get("cost", {}), dict)
         and _is_time(result.get("finished_at"))
@@ -130,9 +138,7 @@ class Store:
         self.root = root
 
     def trial(self, signature: str) -> Path:
-        if not _SIGNATURE.fullmatch(signature):
-            raise ValueError(f"not a signature: {signature!r}")
-        return self.root / "trials" / signature
+        return self.root / "trials" / _checked(signature)
 
     def sweep(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -145,7 +151,7 @@ class Store:
 
     def result(self, signature: str) -> dict[str, Any] | None:
         """The trial's accepted result, or None while there is none."""
-        result = read_json(self.trial(signature) / "result.json")
+        result = read_json(f"{self.root}/trials/{_checked(signature)}/result.json")
         whole = isinstance(result, dict) and result.get("signature") == signature and _sound(result)
         return result if whole else None
 

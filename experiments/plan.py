@@ -1,6 +1,5 @@
 """A planned sweep: its rows and cells, and what `plan.json` says of them to analysis and tracking."""
 
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,5 +103,5 @@ class Sweep:
             if not file.exists() or not os.path.samefile(owner, file):
                 raise FileError(str(file), None, f"in this store '{twin}' is {owner}: rename one of the two")
         plan = self.plan() | {"file": source}
-        if json.dumps(read_json(path)) != json.dumps(plan):  # a full disk is in nobody's way who only looks
+        if read_json(path) != plan:  # a full disk is in nobody's way who only looks
             keep_json(path, plan)

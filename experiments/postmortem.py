@@ -30,7 +30,7 @@ def failed(standing: Standing, studies: Studies, every: bool) -> list[str]:
     sweep, store = standing.sweep, standing.store
     cells = {cell.signature: cell for cell in reversed(sweep.cells)}
     names = [s for s in standing.state if standing.state[s] == "failed"]
-    found = [(sweep.label(cells[s]), store.result(s) or {}, store.trial(s)) for s in names]
+    found = [(sweep.label(cells[s]), standing.result[s], store.trial(s)) for s in names]
     alike: dict[Any, list[tuple[str, dict[str, Any], Path | None]]] = {}
     for at, (label, result, folder) in enumerate([*found, *studies.failed()]):
         kind = at if every else (result.get("failure"), result.get("error"))

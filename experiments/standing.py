@@ -169,7 +169,8 @@ class Standing:
 def _kept(result: dict[str, Any]) -> dict[str, Any]:
     score, cost = result.get("metrics", {}).get(SCORE), result.get("cost") or {}
     good = isinstance(score, float) and math.isfinite(score) and result["status"] == "done"
-    return {"score": score if good else None, "seconds": cost.get("total_s") if good else None}
+    why = {} if good else {name: result.get(name) for name in ("failure", "error", "attempt")}
+    return {"score": score if good else None, "seconds": cost.get("total_s") if good else None} | why
 
 
 def _half(values: list[float]) -> float | None:
@@ -178,4 +179,6 @@ def _half(values: list[float]) -> float | None:
         return None
     from scipy.special import stdtrit  # a third of scipy.stats' second of import
 
-    return float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
+    mean, n = statistics.fmean(values), len(values)
+    squares = math.fsum((value - mean) ** 2 for value in values)  # statistics.stdev takes 25 times as long
+    return float(stdtrit(n - 1, 0.975)) * math.sqrt(squares / (n - 1) / n)
