@@ -149,9 +149,13 @@ class Store:
     def cache(self) -> Path:
         return self.root / "cache"
 
+    def result_path(self, signature: str) -> str:
+        """Of ten thousand trials, `Path` would take longer to make than files to look at."""
+        return f"{self.root}/trials/{_checked(signature)}/result.json"
+
     def result(self, signature: str) -> dict[str, Any] | None:
         """The trial's accepted result, or None while there is none."""
-        result = read_json(f"{self.root}/trials/{_checked(signature)}/result.json")
+        result = read_json(self.result_path(signature))
         whole = isinstance(result, dict) and result.get("signature") == signature and _sound(result)
         return result if whole else None
 

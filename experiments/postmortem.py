@@ -30,16 +30,16 @@ def failed(standing: Standing, studies: Studies, every: bool) -> list[str]:
     sweep, store = standing.sweep, standing.store
     cells = {cell.signature: cell for cell in reversed(sweep.cells)}
     names = [s for s in standing.state if standing.state[s] == "failed"]
-    found = [(sweep.label(cells[s]), standing.result[s], store.trial(s)) for s in names]
-    alike: dict[Any, list[tuple[str, dict[str, Any], Path | None]]] = {}
-    for at, (label, result, folder) in enumerate([*found, *studies.failed()]):
+    found = [(sweep.label(cells[s]), standing.result[s], s) for s in names]
+    alike: dict[Any, list[tuple[str, dict[str, Any], str | None]]] = {}
+    for at, (label, result, signature) in enumerate([*found, *studies.failed()]):
         kind = at if every else (result.get("failure"), result.get("error"))
-        alike.setdefault(kind, []).append((label, result, folder))
+        alike.setdefault(kind, []).append((label, result, signature))
     groups = list(alike.values())
     shown = groups if every else groups[:SHOWN]
     lines = []
-    for first, *others in shown:
-        lines += _one(*first)
+    for (label, result, signature), *others in shown:
+        lines += _one(label, result, store.trial(signature) if signature else None)
         if others:
             labels = ", ".join(printable(label) for label, *_ in others[:SHOWN])
             more = "" if len(others) <= SHOWN else f" and {len(others) - SHOWN} more"

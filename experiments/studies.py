@@ -3,7 +3,6 @@
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import lease
@@ -112,17 +111,16 @@ class Studies:
         names = {str(entry.signature) for study in self.studies.values() for entry in study.running}
         return sum(lease.running(self.store.trial(name)) is not None for name in names)
 
-    def failed(self) -> list[tuple[str, dict[str, Any], Path | None]]:
-        """The failed trials: what a person calls each, its result and its folder; no folder where its
-        settings don't go together."""
-        out: list[tuple[str, dict[str, Any], Path | None]] = []
+    def failed(self) -> list[tuple[str, dict[str, Any], str | None]]:
+        """The failed trials: what a person calls each, its result and its signature; none where its settings
+        don't go together."""
+        out: list[tuple[str, dict[str, Any], str | None]] = []
         for key, study in self.studies.items():
             for entry in study.entries:
                 if entry.state == "failed":
                     name = entry.signature
                     told = ((self.store.result(name) if name else None) or {}) | {"error": entry.error}
-                    folder = self.store.trial(name) if name else None
-                    out.append((self._trial(key, entry.number), told, folder))
+                    out.append((self._trial(key, entry.number), told, name))
         return out
 
     def failures(self) -> dict[str, str]:

@@ -110,10 +110,10 @@ class Mirror:
         shown, running = record.get("shown", {}), set(record.get("running", []))
         behind = set[str]()
         for signature in {cell.signature for cell in self.cards.cells}:
-            trial = self._ledger.trial(signature)
-            at, (was, seen) = mark(trial / "result.json"), shown.get(signature, (None, None))
+            at, (was, seen) = mark(self._ledger.result_path(signature)), shown.get(signature, (None, None))
             if at is None:
-                late = was is not None or (signature in running and lease.running(trial) is None)
+                alone = signature in running and lease.running(self._ledger.trial(signature)) is None
+                late = was is not None or alone
             elif was is None:
                 late = True
             elif late := at != seen or signature in running:

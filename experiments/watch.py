@@ -57,7 +57,7 @@ class Watch:
         for signature in self._signatures:
             if signature not in there:
                 continue
-            old, at = before.get(signature), mark(self._store.trial(signature) / "result.json")
+            old, at = before.get(signature), mark(self._store.result_path(signature))
             found = old if old and old.mark == at else self._read(signature, at) if at else None
             if found:
                 self.results[signature] = found
@@ -99,10 +99,10 @@ class Watch:
         return bool(found.alive()) or now - self._held[signature][1] < lease.STALE_S
 
 
-def mark(path: Path) -> str | None:
+def mark(path: Path | str) -> str | None:
     """Changes whenever the file does; None where there is none."""
     try:
-        stat = path.stat()
+        stat = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return f"{stat.st_mtime_ns}-{stat.st_size}-{stat.st_ino}"
