@@ -19,6 +19,7 @@ from experiments.cli_sweep import (
     SweepFile,
     elsewhere,
     load,
+    no_room,
     print_failures,
     print_table,
 )
@@ -97,7 +98,7 @@ def run(
         print(f"shapelex table {shlex.quote(str(file))}{elsewhere(ledger)}")
         return
     if left and not ledger.writable():
-        fail(f"{store} can't be written to: make room there, or name another folder with --store", 1)
+        no_room(store)
     try:
         read_data(asked, todo or list(asked.configs), ledger, print)
     except (ValueError, OSError) as error:

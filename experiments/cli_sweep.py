@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -42,8 +42,13 @@ def load(file: Path, store: Path, there: bool = False) -> "tuple[Sweep, Store]":
     except FileError as error:
         fail(str(error))
     except OSError as error:
-        fail(f"{store} can't be written to ({error.strerror}): make room there, or name another --store", 1)
+        no_room(store, error)
     return planned, ledger
+
+
+def no_room(store: Path, error: OSError | None = None) -> NoReturn:
+    why = "" if error is None else f" ({error.strerror})"
+    fail(f"{store} can't be written to{why}: make room there, or name another folder with --store", 1)
 
 
 def elsewhere(ledger: "Store") -> str:

@@ -54,19 +54,33 @@ def note(trial: Path, word: str, detail: str) -> None:
 
 def given_up(asked: dict[str, Any], history: list[dict[str, Any]]) -> dict[str, Any]:
     """The failed result of a trial that was asked for so, and has used up its tries."""
-    word, detail = history[-1]["end"], history[-1]["detail"]
-    counts = Counter(end["end"] for end in history)
-    times = ", ".join(end if n == 1 else f"{end} {n} times" for end, n in counts.items())
     return {
         "schema": SCHEMA,
         **asked,
         "status": "failed",
-        "failure": word,
-        "error": f"{times}{', last' if len(history) > 1 else ''}: {detail}",
+        "failure": history[-1]["end"],
+        "error": told(history),
         "history": history,
         "metrics": {},
         "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def retriable(result: dict[str, Any] | None) -> bool:
+    """Whether `--retry-failed` runs it again: it failed, and would not diverge once more."""
+    return result is not None and result["status"] == "failed" and result.get("failure") != "diverged"
+
+
+def told(history: list[dict[str, Any]]) -> str:
+    """What a failed result of this history has for its error."""
+    counts = Counter(end["end"] for end in history)
+    times = ", ".join(end if n == 1 else f"{end} {n} times" for end, n in counts.items())
+    return f"{times}{', last' if len(history) > 1 else ''}: {history[-1]['detail']}"
+
+
+def unsearched(why: str) -> list[dict[str, Any]]:
+    """The history of a cell whose study ended without a choice."""
+    return [{"end": "search", "detail": why}]
 
 
 def word(error: Exception) -> str:

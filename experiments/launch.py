@@ -113,7 +113,7 @@ class Launch:
         while failed := self.supply.failures():
             trial, why = failed[0]
             self.jobs.add(trial)
-            self.doomed[trial.signature] = [{"end": "search", "detail": why}]
+            self.doomed[trial.signature] = failure.unsearched(why)
             self.queue.push(trial.signature, first=True)
             self.supply.told(trial)
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from experiments import lease
+from experiments import failure, lease
 from experiments.config import RunConfig
 from experiments.identity import signature
 from experiments.ledger import Store
@@ -45,8 +45,8 @@ class Studies:
 
     def _result(self, signature: str) -> dict[str, Any] | None:
         result = self.store.result(signature)
-        failed = result is not None and result["status"] == "failed" and result.get("failure") != "diverged"
-        return None if failed and self._retry_failed and signature not in self._tried else result
+        again = self._retry_failed and signature not in self._tried and failure.retriable(result)
+        return None if again else result
 
     def refresh(self) -> None:
         """End what ended, ask what may be asked, and write the records."""
@@ -81,7 +81,7 @@ class Studies:
     def _trial(self, key: tuple[str, int], number: int) -> str:
         """What a person calls a trial."""
         (row, fold), trials = key, self.studies[key].spec["trials"]
-        folded = f" fold {fold}" if len({fold for _, fold in self.studies}) > 1 else ""
+        folded = f" fold {fold}" if self._sweep.folded else ""
         return f"{row}{folded} search {number + 1}/{trials}"
 
     def look(self, signature: str) -> bool:
@@ -131,7 +131,8 @@ class Studies:
             for cell in self.sweep.cells
             if cell.signature in self.sweep.waiting
             and (why := self.studies[cell.row, cell.fold].failure)
-            and (self.store.result(cell.signature) or {}).get("error") != f"search: {why}"
+            and (self.store.result(cell.signature) or {}).get("error")
+            != failure.told(failure.unsearched(why))
         }
 
     @property

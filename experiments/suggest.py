@@ -116,9 +116,9 @@ def check(kind: str, chosen: Chosen) -> None:
     try:
         with _quiet():
             warnings.simplefilter("error", FutureWarning)  # what Optuna will take no more
-            object_ = _made(made, chosen)
-            if kind == "pruner":  # Hyperband looks at its settings when first asked
-                object_.prune(optuna.create_study(), create_trial(value=0.0))
+            built = _made(made, chosen)
+            if kind == "pruner":
+                _prime(optuna.create_study(pruner=built))
     except (ValueError, TypeError, ArithmeticError, FutureWarning, AssertionError) as error:
         raise OptionError(f"{kind} {chosen.name}: {' '.join(str(error).split())}") from None
 
@@ -207,8 +207,13 @@ def _study(spec: Spec, stem: str, past: Iterable[Past], sampler: Any) -> optuna.
     kinds = distributions(spec["space"])
     for trial in past:
         study.add_trial(frozen(kinds, trial))
-    study.pruner.prune(study, create_trial(value=0.0))  # Hyperband makes its brackets when first asked
+    _prime(study)
     return study
+
+
+def _prime(study: optuna.Study) -> None:
+    """Hyperband looks at its settings and makes its brackets when first asked."""
+    study.pruner.prune(study, create_trial(value=0.0))
 
 
 def ask(spec: Spec, stem: str, past: list[Past], common: Attributes) -> Suggestion:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from experiments import lease
+from experiments import failure, lease
 from experiments.ledger import Store
 from experiments.plan import Sweep
 from experiments.yamlfile import nearest
@@ -30,10 +30,9 @@ def unfinished(sweep: Sweep, store: Store, retry_failed: bool = False, force: bo
     for signature in dict.fromkeys(cell.signature for cell in sweep.cells):
         lease.settled(store.trial(signature))
         result = store.result(signature)
-        again = result is not None and result["status"] == "failed" and result.get("failure") != "diverged"
         if signature in sweep.waiting:
             continue
-        if result is None or force or (retry_failed and again):
+        if result is None or force or (retry_failed and failure.retriable(result)):
             out.append(signature)
     return out
 

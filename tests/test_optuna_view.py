@@ -10,9 +10,10 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial
 from search_fixture import EPOCHS, SEARCHED, finish, line, play, put, score, step
+from standing_fixture import end
 
 from experiments.lease import claim
-from experiments.ledger import Store, read_json, write_json
+from experiments.ledger import Store, read_json
 from experiments.optuna_view import BackgroundRecord, Record, RecordError
 from experiments.plan import Sweep
 from experiments.studies import Asked, Studies
@@ -111,9 +112,7 @@ def test_an_attempt_that_followed_another_unseen_is_another_trial(grid: Sweep, s
 
 def test_a_failed_result_is_a_failed_trial(grid: Sweep, store: Store) -> None:
     asked = cells(grid)[0]
-    result: dict[str, Any] = {"signature": asked.signature, "status": "failed", "metrics": {}}
-    result |= {"finished_at": "2026-11-21T21:00:00Z"}
-    write_json(store.trial(asked.signature) / "result.json", result)
+    end(store, asked.signature, None)
     for _ in range(2):
         Record(grid, store).sync()
     assert states(store) == {asked.signature: ["FAIL"]}

@@ -19,6 +19,7 @@ from search_fixture import (
     score,
     step,
 )  # fmt: skip
+from standing_fixture import end
 from typer.testing import CliRunner
 
 from experiments import cli_run
@@ -217,9 +218,7 @@ def test_ties_go_to_the_lower_reconstruction_error_then_to_the_earlier_trial(
     while studies.open:
         for asked in studies.ready():
             metrics = {"val/macro_f1": 0.5, "val/series_mse": 0.2 if asked.number in (4, 6) else 0.3}
-            result = {"signature": asked.signature, "status": "done", "metrics": metrics}
-            result |= {"finished_at": "2026-11-21T21:00:00Z"}
-            write_json(store.trial(asked.signature) / "result.json", result)
+            end(store, asked.signature, 0.5, metrics=metrics)
     assert {found["number"] for found in studies.sweep.chosen} == {4}
 
 
@@ -297,10 +296,7 @@ def all_fail(file: Path, store: Store, failure: str) -> Studies:
 
 
 def fails(store: Store, asked: Asked, failure: str) -> dict[str, Any]:
-    result: dict[str, Any] = {"signature": asked.signature, "status": "failed", "metrics": {}}
-    result |= {"finished_at": "2026-11-21T21:00:00Z", "failure": failure, "error": f"{failure}: no luck"}
-    write_json(store.trial(asked.signature) / "result.json", result)
-    return result
+    return end(store, asked.signature, None, failure=failure, error=f"{failure}: no luck")
 
 
 def retry(file: Path, store: Store, most: int = 100) -> Studies:
