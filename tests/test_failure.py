@@ -168,12 +168,11 @@ def test_a_trial_that_hangs_is_killed_run_again_and_ends_like_an_undisturbed_one
     monkeypatch.setattr(launch, "LOOK_S", 0.2)
     sweep = load(finished.file, store)
     victim = next(cell.signature for cell in sweep.cells if cell.row == "plain")
-    folder, stopped = store.trial(victim), list[int]()
+    folder, stopped, over = store.trial(victim), list[int](), threading.Event()
 
     def stop() -> None:
-        while not stopped:
-            holder = lease.running(folder)
-            if holder is not None and (lease.live(folder) / "metrics.jsonl").exists():
+        while not stopped and not over.is_set():
+            if (holder := lease.running(folder)) is not None:
                 with suppress(ProcessLookupError):
                     os.kill(holder.pid, signal.SIGSTOP)
                     stopped.append(holder.pid)
@@ -183,8 +182,9 @@ def test_a_trial_that_hangs_is_killed_run_again_and_ends_like_an_undisturbed_one
     hanger.start()
     log = Log()
     made = launch_of(sweep, store, LocalExecutor(1, ["cpu"]), log, [victim])
-    made.limits = Limits(timeout_s=3.0)
+    made.limits = Limits(timeout_s=10.0)  # a busy machine takes seconds to start one
     made.run()
+    over.set()
     hanger.join()
     result, undisturbed = log.results[victim], finished.store.result(victim)
     assert undisturbed is not None and result["status"] == "done" and result["attempt"] == 2
