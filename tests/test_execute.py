@@ -198,7 +198,7 @@ def alive(pid: int) -> bool:
 
 
 class Stage(NamedTuple):
-    """How a launch ended, and whether any process of its session stayed."""
+    """How a launch ended, and whether any process of its session was there 20 s later."""
 
     code: int
     output: str
@@ -230,12 +230,20 @@ def session(leader: int) -> list[int]:
     return found
 
 
-def outlived(leader: int) -> bool:
-    """Whether a process of that session is still there after 20 s."""
+def launched(file: Path, folder: Path, **changes: str) -> subprocess.Popen[str]:
+    """`shapelex run` of that sweep with two workers, in a session of its own; the store is `folder`/runs."""
+    return subprocess.Popen(
+        [SHAPELEX, "run", str(file), "--workers", "2"], cwd=folder, env=environment(**changes), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+
+
+def end(process: subprocess.Popen[str], before: str = "") -> Stage:
+    output, _ = process.communicate(timeout=120)
     deadline = time.monotonic() + 20
-    while session(leader) and time.monotonic() < deadline:
+    while session(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return bool(session(leader))
+    return Stage(process.returncode, before + output, bool(session(process.pid)))
 
 
 def training(store: Store, launch: subprocess.Popen[str], done: int = 0) -> None:
@@ -258,17 +266,9 @@ def disturbed(
     # A folder of the same name where the user stands must not be taken for this package.
     (folder / "experiments").mkdir()
     (folder / "experiments" / "__init__.py").touch()
-    command = [SHAPELEX, "run", str(finished.file), "--workers", "2"]
 
     def launch(**changes: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            command, cwd=folder, env=environment(**changes), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-
-    def end(process: subprocess.Popen[str], before: str = "") -> Stage:
-        output, _ = process.communicate(timeout=120)
-        return Stage(process.returncode, before + output, outlived(process.pid))
+        return launched(finished.file, folder, **changes)
 
     process = launch(MLFLOW_TRACKING_URI=NO_SERVER)
     assert process.stdout is not None
@@ -307,15 +307,12 @@ def test_sigterm_lets_trials_give_themselves_back(disturbed: Disturbed) -> None:
 
 def test_no_trial_outlives_a_killed_coordinator(store: Store, tmp_path: Path) -> None:
     """A trial of two epochs may end by itself in the tenth of a second that this takes; this one can't."""
-    (tmp_path / "endless.yaml").write_text(f"{MICRO}\nseeds: 1\nvariants:\n  {ENDLESS}\n")
-    launch = subprocess.Popen(
-        [SHAPELEX, "run", "endless.yaml"], cwd=tmp_path, env=environment(), text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    training(store, launch)
-    launch.kill()
-    launch.wait()
-    assert not outlived(launch.pid) and not any(store.root.glob("trials/*/result.json"))
+    file = tmp_path / "endless.yaml"
+    file.write_text(f"{MICRO}seeds: 1\nvariants: {{{ENDLESS}}}\n")
+    process = launched(file, tmp_path)
+    training(store, process)
+    process.kill()
+    assert not end(process).outlived and not any(store.root.glob("trials/*/result.json"))
 
 
 def test_the_same_command_finishes_what_stops_and_kills_cut_short(

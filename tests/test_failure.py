@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Finished, run_trial
+from conftest import MICRO, jobs_of, run_trial
 from test_launch import Log, launch_of
 from test_trial import numbers
 
@@ -163,16 +163,19 @@ def test_recomputed_activations_change_no_number(store: Store, jobs: Jobs) -> No
 
 
 def test_a_trial_that_hangs_is_killed_run_again_and_ends_like_an_undisturbed_one(
-    store: Store, finished: Finished, monkeypatch: pytest.MonkeyPatch
+    store: Store, new_store: Callable[[Path], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "LOOK_S", 0.2)
-    sweep = load(finished.file, store)
-    victim = next(cell.signature for cell in sweep.cells if cell.row == "plain")
+    file, calm = tmp_path / "long.yaml", new_store(tmp_path / "calm")
+    file.write_text(MICRO + "variants: {plain: {train.epochs: 20}}\n")  # it must not end before it is stopped
+    sweep = load(file, store)
+    (victim,) = sweep.configs
     folder, stopped, over = store.trial(victim), list[int](), threading.Event()
 
     def stop() -> None:
         while not stopped and not over.is_set():
-            if (holder := lease.running(folder)) is not None:
+            holder = lease.running(folder)
+            if holder is not None and (lease.live(folder) / "metrics.jsonl").exists():
                 with suppress(ProcessLookupError):
                     os.kill(holder.pid, signal.SIGSTOP)
                     stopped.append(holder.pid)
@@ -186,7 +189,8 @@ def test_a_trial_that_hangs_is_killed_run_again_and_ends_like_an_undisturbed_one
     made.run()
     over.set()
     hanger.join()
-    result, undisturbed = log.results[victim], finished.store.result(victim)
+    run_trial(*jobs_of(sweep, calm))
+    result, undisturbed = log.results[victim], calm.result(victim)
     assert undisturbed is not None and result["status"] == "done" and result["attempt"] == 2
     assert result["metrics"] == undisturbed["metrics"]
     with pytest.raises(ProcessLookupError):
