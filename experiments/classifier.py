@@ -54,11 +54,15 @@ def load(folder: Path, device: str = "cpu") -> Classifier:
     kind = result["config"]["baseline"]
     if kind not in KINDS:
         raise FileNotFoundError(f"{folder}: trials of the baseline {kind} keep no model")
+    return Classifier(tuple(result["data"]["classes"]), KINDS[kind](folder, result, device), read(folder))
+
+
+def read(folder: Path) -> Linear:
+    """What `keep` wrote. Raises FileNotFoundError."""
     if not (folder / PROBE).is_file():
         raise FileNotFoundError(f"{folder / PROBE} is missing: an older ShapeLex wrote this trial")
     with np.load(folder / PROBE, allow_pickle=False) as found:
-        probe = Linear(**found)
-    return Classifier(tuple(result["data"]["classes"]), KINDS[kind](folder, result, device), probe)
+        return Linear(**found)
 
 
 def _core(folder: Path, result: dict[str, Any], device: str) -> Callable[[Side], Blocks]:

@@ -25,6 +25,7 @@ Known = Literal[
     "wisdm",
     "usc_had",
     "motion_sense",
+    "planted",
 ]
 NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"  # what becomes a file's name
 Family = Annotated[str, Field(pattern=f"^(uea|npz|csv):{NAME}$")]

@@ -123,6 +123,12 @@ class Linear(NamedTuple):
         score_WY = x_WZ @ self.weight + self.intercept
         return np.hstack([-score_WY, score_WY]) if len(self.classes) == 2 else score_WY
 
+    def toward(self, label: np.ndarray) -> np.ndarray:
+        """What each feature, as it comes, weighs in the score of each of these classes (Z, W)."""
+        place = np.searchsorted(self.classes, label)
+        weight_ZY = np.hstack([-self.weight, self.weight]) if len(self.classes) == 2 else self.weight
+        return (weight_ZY / self.scale[:, None])[:, place]
+
     def predict(self, x: Blocks) -> np.ndarray:
         """Classes (W,)."""
         return self.classes[self.scores(x).argmax(1)]

@@ -15,6 +15,7 @@ from experiments.data.basic_motions import BASIC_MOTIONS
 from experiments.data.motion_sense import MOTION_SENSE
 from experiments.data.packaged import GUN_POINT, JAPANESE_VOWELS, PICKUP_GESTURE
 from experiments.data.pamap2 import PAMAP2
+from experiments.data.planted import PLANTED
 from experiments.data.side import Side
 from experiments.data.spar import SPAR
 from experiments.data.splits import Split, split
@@ -39,6 +40,7 @@ DATASETS: dict[str, DataSet] = {
         WISDM,
         USC_HAD,
         MOTION_SENSE,
+        PLANTED,
     )
 }
 FAMILIES: dict[str, Callable[[str, Path], DataSet]] = {

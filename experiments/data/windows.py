@@ -61,7 +61,8 @@ class DataSet:
     sensor_axis, and `units` is by sensor; a placement's axes turn together. subjects: how many are known, 0
     where none is. rate_hz: None where it is not published. `files` finds the raw files below the data
     folder, without importing the package that carries them, and raises FileNotFoundError with one line;
-    `read` parses them and raises DataError.
+    `read` parses them and raises DataError. events, where it is known what happens when: phrases, and for the
+    windows as they come (W, M, T) which phrase holds at each step of a channel, -1 for none.
     """
 
     name: str
@@ -79,6 +80,7 @@ class DataSet:
     official: bool = False
     placement: str = ""
     units: dict[str, str] = field(default_factory=dict)
+    events: Callable[[], tuple[tuple[str, ...], np.ndarray]] | None = None
 
     def window_length(self, config: DataConfig) -> int:
         """Steps of one window."""

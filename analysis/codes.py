@@ -1,0 +1,125 @@
+"""What each code of a trial means, in numbers: read from the trial's `lexicon.npz`.
+
+W held-out windows, B series of a window, K tokens of one, N codes, Q concepts, T steps.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+Arrays = dict[str, np.ndarray]
+STEPS = 100  # of a window, when it is read out
+UNNAMED = "-"
+
+
+def read(trial: Path) -> Arrays:
+    """The arrays of `lexicon.npz`; FileNotFoundError says how to make it."""
+    try:
+        with np.load(trial / "lexicon.npz", allow_pickle=False) as found:
+            return dict(found)
+    except FileNotFoundError:
+        hint = f"run `shapelex codes {trial.name}` first"
+        raise FileNotFoundError(f"no lexicon of trial {trial.name}: {hint}") from None
+
+
+def series_names(found: Arrays) -> list[str]:
+    """What a window's B series are called: channels, or all of them where they share tokens."""
+    channels = [str(name) for name in found["channels"]]
+    return channels if found["code"].shape[1] == len(channels) else ["all channels"]
+
+
+def table(found: Arrays) -> pd.DataFrame:
+    """A line a code, the most used first: index code.
+
+    tokens, share: held-out tokens, and of all. series, on: the series that it is most used on, and the part of
+    its tokens there. start, start_sd, length: where it falls, in parts of the window. name, p, second,
+    second_p, evidence: its most probable sub-actions, "-" where no text names any. fit: mean squared error of
+    its shape, both of unit deviation (2 is no likeness). gain: what one token adds to the predicted class's
+    score, less what any token of the window does. near: codes no farther than a tenth of the codes' mean
+    distance. `class/...`, `subject/...`: part of that class's or subject's tokens.
+    """
+    code, codes = found["code"], len(found["z"])
+    flat = code.reshape(len(code), -1)
+    tokens = np.bincount(flat.ravel(), minlength=codes)
+    on = np.stack([np.bincount(code[:, b].ravel(), minlength=codes) for b in range(code.shape[1])], 1)
+    safe = np.maximum(tokens, 1)
+    out = pd.DataFrame({"tokens": tokens, "share": tokens / tokens.sum()})
+    out["series"] = np.array(series_names(found))[on.argmax(1)]
+    out["on"] = on.max(1) / safe
+    start, length = _mean(found["t"], code, codes), _mean(found["l"], code, codes)
+    spread = _mean((found["t"] - start[code]) ** 2, code, codes)
+    out["start"], out["start_sd"], out["length"] = start, np.sqrt(spread), length
+    out = out.join(names(found))
+    out["fit"] = _mean(found["fit"], code, codes)
+    extra = found["contribution"] - found["contribution"].mean((1, 2), keepdims=True)
+    out["gain"] = _mean(extra, code, codes)
+    out["near"] = near(found["z"])
+    whose = [("class", found["label"], dict(enumerate(found["classes"])))]
+    people = [int(s) for s in np.unique(found["subject"]) if s >= 0]
+    whose += [("subject", found["subject"], {s: str(s) for s in people})]
+    for kind, of, known in whose:
+        for value, title in known.items():
+            mine = flat[of == value].ravel()
+            out[f"{kind}/{title}"] = np.bincount(mine, minlength=codes) / max(len(mine), 1)
+    return out.rename_axis("code").sort_values("tokens", ascending=False, kind="stable")
+
+
+def names(found: Arrays) -> pd.DataFrame:
+    """name, p, second, second_p and evidence of each code."""
+    codes = len(found["z"])
+    if not len(found["evidence"]):
+        return pd.DataFrame({"name": UNNAMED, "p": np.nan, "evidence": ""}, index=range(codes))
+    p_NQ, rows = found["p"][0], np.arange(codes)
+    order = np.argsort(-p_NQ, axis=1, kind="stable")
+    out = pd.DataFrame({"name": found["concepts"][order[:, 0]], "p": p_NQ[rows, order[:, 0]]})
+    if order.shape[1] > 1:
+        out["second"], out["second_p"] = found["concepts"][order[:, 1]], p_NQ[rows, order[:, 1]]
+    return out.assign(evidence=str(found["evidence"][0]))
+
+
+def near(z_NC: np.ndarray) -> list[str]:
+    """The codes that lie beside each, by number: no farther than a tenth of the mean distance."""
+    distance = np.linalg.norm(z_NC[:, None] - z_NC[None], axis=-1)
+    others = ~np.eye(len(z_NC), dtype=bool)
+    close = (distance <= 0.1 * distance[others].mean()) & others
+    return [" ".join(map(str, np.flatnonzero(row))) for row in close]
+
+
+def _mean(values: np.ndarray, code: np.ndarray, codes: int) -> np.ndarray:
+    """Over the tokens of each code (N,); 0 for one that never occurs."""
+    total = np.bincount(code.ravel(), weights=values.ravel(), minlength=codes)
+    return total / np.maximum(np.bincount(code.ravel(), minlength=codes), 1)
+
+
+class Run(NamedTuple):
+    """A stretch of a window, in parts of it, and the sub-action that its tokens are mostly named."""
+
+    start: float
+    end: float
+    name: str
+    p: float
+
+
+def readout(found: Arrays, window: int) -> list[Run]:
+    """A held-out window read from left to right: at each step the tokens that lie there vote for their codes'
+    concepts, each by its probabilities and the shorter the stronger; equal neighbours are one stretch. Empty
+    where no text names the codes."""
+    if not len(found["evidence"]):
+        return []
+    code, t, length = (found[name][window].ravel() for name in ("code", "t", "l"))
+    place = (np.arange(STEPS) + 0.5) / STEPS
+    inside_TI = (place[:, None] >= t) & (place[:, None] <= t + length)
+    vote_TQ = (inside_TI / length) @ found["p"][0][code]
+    share_TQ = vote_TQ / np.maximum(vote_TQ.sum(1, keepdims=True), 1e-12)
+    best = np.where(vote_TQ.sum(1) > 0, share_TQ.argmax(1), -1)
+    ends = [*np.flatnonzero(np.diff(best)) + 1, STEPS]
+    runs, first = [], 0
+    for end in ends:
+        q = int(best[first])
+        if q >= 0:
+            p = float(share_TQ[first:end, q].mean())
+            runs.append(Run(first / STEPS, end / STEPS, str(found["concepts"][q]), p))
+        first = int(end)
+    return runs
