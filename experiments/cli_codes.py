@@ -94,7 +94,13 @@ def _short(table: "pd.DataFrame") -> str:
     from experiments.columns import columns
 
     rows = [
-        (str(n), f"{100 * row['share']:.1f}", str(row["series"]), f"{row['start']:.2f}", f"{row['length']:.2f}")
+        (
+            str(n),
+            f"{100 * row['share']:.1f}",
+            str(row["series"]),
+            f"{row['start']:.2f}",
+            f"{row['length']:.2f}",
+        )
         + (str(row["name"]), f"{row['p']:.2f}", f"{row['gain']:+.3f}")
         for n, row in table.head(SHOWN).iterrows()
     ]

@@ -87,7 +87,7 @@ def build(store: Store, signature: str, device: str = "cpu") -> Arrays:
 def of(store: Store, signature: str) -> Arrays:
     """The trial's lexicon.npz, made where it is missing or of another result. Raises as `build` does."""
     path, stamp = store.trial(signature) / FILE, _stamp(store, signature)
-    with suppress(FileNotFoundError, ValueError, KeyError, BadZipFile), np.load(path) as kept:
+    with suppress(FileNotFoundError, ValueError, KeyError, EOFError, BadZipFile), np.load(path) as kept:
         if kept["result"].tolist() == stamp:
             return dict(kept)
     found = build(store, signature) | {"result": np.array(stamp)}

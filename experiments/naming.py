@@ -22,6 +22,7 @@ from model.guided import GuidedVQShape
 
 WORDLESS = ("random", "constant", "one_hot")  # text.control that takes the phrases away
 SWEEPS = 200
+NOTHING = 0.1  # weight of no concept beside each of a class's: no more than what no concept explains
 
 
 class Names(NamedTuple):
@@ -75,12 +76,12 @@ def by_cooccurrence(count_YN: np.ndarray, of_class_YQ: np.ndarray) -> np.ndarray
     """p (N, Q) that code n means concept q, from how often it occurs beside each class's concepts.
 
     IBM's model 1 of translation (Brown et al. 1993), as Duygulu et al. 2002 named image regions by it: each
-    token is drawn by one of its class's concepts or by none of them ("nothing", which all classes share),
+    token is drawn by one of its class's concepts or, seldom, by none of them, as all classes share,
     t(n | q) is fitted by expectation maximisation, and p is the expected share of a code's tokens. A row sums
     to less than 1: the rest means nothing. count_YN: tokens of windows that saw class y's phrases. A code that
     never occurs gets zeros.
     """
-    member_YQ = np.hstack([of_class_YQ, np.ones((len(of_class_YQ), 1))])
+    member_YQ = np.hstack([of_class_YQ, np.full((len(of_class_YQ), 1), NOTHING)])
     total_N = count_YN.sum(0)
     t_QN = np.tile((total_N + 1) / (total_N + 1).sum(), (member_YQ.shape[1], 1))
     share_NQ = np.zeros((len(total_N), member_YQ.shape[1]))
