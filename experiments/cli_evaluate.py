@@ -61,7 +61,7 @@ def _run(evaluations: "Evaluations", workers: int) -> None:
     from experiments.screen import console
 
     executor, out = LocalExecutor(workers, ["cpu"]), console()
-    total = len(evaluations.untrained) + len(evaluations.todo)
+    total = evaluations.steps
     shown = (BarColumn(), MofNCompleteColumn(), Elapsed(), TextColumn("elapsed, ETA"), Remaining())
     try:
         with Progress(*shown, console=out, transient=True, disable=not out.is_terminal) as bar:

@@ -1,7 +1,7 @@
-"""What a finished trial's model is asked afterwards: how it stands disturbances, and how much of the class its
-reconstruction keeps. `evaluation.json` in the trial's folder, beside the result that it belongs to.
+"""What a finished trial's model is asked afterwards: how it stands disturbances, and how much of the class
+its reconstruction keeps. `evaluation.json` in the trial's folder, beside the result that it belongs to.
 
-Test windows are read here once more, by frozen models alone: nothing is fitted or chosen, and no text is read.
+Test windows are read here once more, by frozen models alone: nothing is fitted or chosen, no text is read.
 """
 
 from pathlib import Path
@@ -83,8 +83,8 @@ def current(store: Store, name: str, judge: Judge | None) -> bool:
 
 
 def evaluate(jobs: list[Job], own_process: bool) -> str | None:
-    """One finished trial, and its judge where there is one; one of `trial.CALLS`. Raises ValueError or OSError
-    where a model is broken or missing."""
+    """One finished trial, and its judge where there is one; one of `trial.CALLS`. Raises ValueError or
+    OSError where a model is broken or missing."""
     job, *judges = jobs
     store = Store(Path(job.store))
     folder, of = store.trial(job.signature), stamp(store, job.signature)

@@ -1,18 +1,19 @@
 """A sweep's evaluations: which of its trials lack theirs, and the processes that make them."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from experiments import evaluation, lease
+from experiments import evaluation
 from experiments.classifier import KINDS
 from experiments.code import Code
 from experiments.evaluation import Judge
 from experiments.execute import POLL_S, Executor, Job, Task
+from experiments.jobs import Jobs
 from experiments.ledger import Store
 from experiments.plan import Sweep
 from experiments.printable import printable
+from experiments.supply import Trial
 
 Told = Callable[[str, str | None], None]
 
@@ -33,6 +34,8 @@ class Evaluations:
         needed = [judge for name in self.todo if (judge := self.judges[name]) is not None]
         self.untrained = {j.signature: j for j in needed if not evaluation.trained(store, j)}
         self.left = set(self.todo)
+        self.own = [name for name in self.untrained if name in kept]  # rows that `run` had yet to come to
+        self.steps = len(self.untrained) + len(self.todo) + len(self.own)
 
     def counts(self) -> str:
         """How far the trials are, in words."""
@@ -43,45 +46,53 @@ class Evaluations:
 
     def run(self, executor: Executor, code: Code, told: Told) -> None:
         """The judges that are missing first, then the trials. told: (a trial's label, why it got none)."""
-        self.code = code
         with TemporaryDirectory() as folder:
-            logs = Path(folder)
-            for judge in self.untrained.values():
-                label = self.labels.get(judge.signature, f"fcn {judge.signature}")
-                self.labels[judge.signature] = f"training {label}, which reads rebuilt windows"
-            tasks = [Task("run", [self.job(judge)], logs / name) for name, judge in self.untrained.items()]
-            for name, why in _ended(executor, tasks):
-                if not evaluation.trained(self.store, self.untrained[name]):
-                    self.problems[name] = why or (self.store.result(name) or {}).get("error") or "no result"
-                told(self.labels[name], self.problems.get(name))
+            self.logs, self.jobs = Path(folder), Jobs(self.store, code)
+            self.jobs.keep_code()
+            self._train(executor, told)
             tasks = []
             for name in self.todo:
-                jobs, judge = [self.job(self.trial(name))], self.judges[name]
-                if judge is not None and (why := self.problems.get(judge.signature)):
-                    self.problems[name] = f"nobody to read what it rebuilds: {why}"
-                    told(self.labels[name], self.problems[name])
+                judge = self.judges[name]
+                if judge is not None and judge.signature in self.problems:
+                    why = f"nobody to read what it rebuilds: {self.problems[judge.signature]}"
+                    self._tell(told, name, why)
                     continue
-                tasks.append(
-                    Task("evaluate", jobs + ([self.job(judge)] if judge is not None else []), logs / name)
-                )
-            for name, why in _ended(executor, tasks):
-                if why is None:
+                own = Judge(name, self.sweep.configs[name], self.sweep.digests[name])
+                jobs = [self._job(one) for one in (own, judge) if one is not None]
+                tasks.append(Task("evaluate", jobs, self.logs / name))
+            for name, why_not in _ended(executor, tasks):
+                if why_not is None:
                     self.left.discard(name)
-                else:
-                    self.problems[name] = why
-                told(self.labels[name], why)
+                self._tell(told, name, why_not)
 
-    def trial(self, name: str) -> Judge:
-        return Judge(name, self.sweep.configs[name], self.sweep.digests[name])
+    def _train(self, executor: Executor, told: Told) -> None:
+        """Where a judge is one of the sweep's own trials, it is done then, and to be evaluated."""
+        labels = dict(self.labels)
+        for name in self.untrained:
+            what = labels.get(name, f"fcn {name}")
+            self.labels[name] = f"training {what}, which reads rebuilt windows"
+        jobs = {name: self._job(judge) for name, judge in self.untrained.items()}
+        for name, how in _ended(executor, [Task("run", [job], self.logs / n) for n, job in jobs.items()]):
+            why = None
+            if not evaluation.trained(self.store, self.untrained[name]):
+                why = how or (self.store.result(name) or {}).get("error") or "no result"
+            self._tell(told, name, why)
+        for name in self.own:
+            self.labels[name] = labels[name]
+            if name not in self.problems:
+                self.done.append(name)
+                self.todo.append(name)
+                self.left.add(name)
+                self.not_done -= 1
 
-    def job(self, trial: Judge) -> Job:
-        accepted = lease.accepted(self.store.trial(trial.signature))
-        config = trial.config.model_dump(mode="json")
-        root, now = str(self.store.root), time.time()
-        origin = {"commit": self.code.commit, "dirty": self.code.dirty}
-        return Job(
-            trial.signature, config, trial.digests, root, "cpu", self.code.hash, now, accepted, origin=origin
-        )
+    def _tell(self, told: Told, name: str, why: str | None) -> None:
+        if why is not None:
+            self.problems[name] = why
+        told(self.labels[name], why)
+
+    def _job(self, trial: Judge) -> Job:
+        self.jobs.add(Trial(*trial, row="", label=""))
+        return self.jobs.make(trial.signature, "cpu")
 
 
 def _ended(executor: Executor, tasks: list[Task]) -> Iterator[tuple[str, str | None]]:

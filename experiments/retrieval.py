@@ -1,5 +1,5 @@
-"""Whether series find their texts: a diagnosis of trained text modules. No choice hangs on it, and nothing that
-a user gets.
+"""Whether series find their texts: a diagnosis of trained text modules. No choice hangs on it, nor anything
+that a user gets.
 
 W windows, B series, K tokens, D width, U texts, Y classes.
 """
@@ -36,8 +36,8 @@ def classes_have_texts(config: RunConfig) -> bool:
 
 
 def diagnose(config: RunConfig, job: Job, model: GuidedVQShape, side: Side) -> dict[str, float]:
-    """For each window of the side, which class's texts lie nearest; nothing for a model without text modules,
-    and where classes have no texts of their own. Raises ValueError if the bank is no longer the planned one."""
+    """Which class's texts lie nearest to each window of the side; nothing for a model without text modules,
+    and where classes have no texts of their own. Raises ValueError if the bank is no longer as planned."""
     if model.text is None or not classes_have_texts(config):
         return {}
     per_class = planned_words(config, job.digests["text"]).per_class
@@ -49,7 +49,7 @@ def diagnose(config: RunConfig, job: Job, model: GuidedVQShape, side: Side) -> d
 
 @torch.no_grad()
 def similarity(model: GuidedVQShape, side: Side, rows: TextRows, of_class: Assignment) -> np.ndarray:
-    """Cosines (W, Y) of pooled series tokens h and pooled text tokens g, of a class's wordings the nearest."""
+    """Cosines (W, Y) of pooled series tokens h and pooled text tokens g, of a class's wordings the best."""
     assert model.text is not None
     model.eval()
     ((table, _),) = rows.parts(np.arange(len(of_class.texts)), len(of_class.texts))

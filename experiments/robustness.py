@@ -18,7 +18,7 @@ from experiments.data.side import Side
 from experiments.metrics import macro_f1
 from model.streams import stream
 
-PART = 1024  # windows at a time, a multiple of every classifier's pass: an undisturbed part is read as in the trial
+PART = 1024  # windows at a time, a multiple of any classifier's pass: each pass is as it was in the trial
 
 
 class Sensors(NamedTuple):
