@@ -45,7 +45,7 @@ def test_a_trained_network_classifies_its_test_windows_again_as_it_did(
         assert np.array_equal(found.predict(windows), kept["predicted"])
     assert found.scores(windows).shape == (40, 4) and found.classes == loaded.classes
     assert [path.name for path in (folder / "model").iterdir()] == ["fcn.safetensors"]
-    with pytest.raises(ValueError, match=r"fcn.safetensors is no network .* missing there: blocks"):
+    with pytest.raises(ValueError, match=r"fcn.safetensors is no network .* missing there: scale, blocks"):
         save_file({"offset": torch.zeros(6, 1)}, folder / "model/fcn.safetensors")
         classifier.load(folder)
     with pytest.raises(ValueError, match=r"fcn.safetensors is broken"):
@@ -65,10 +65,10 @@ def test_a_probe_that_is_broken_is_told(finished: Finished, tmp_path: Path) -> N
     (tmp_path / "model").mkdir()
     for content in (b"", b"torn", b"PK\x03\x04"):
         (tmp_path / classifier.PROBE).write_bytes(content)
-        with pytest.raises(ValueError, match="probe.npz is broken"):
+        with pytest.raises(ValueError, match=r"probe.npz is broken"):
             classifier.read(tmp_path)
     np.savez(tmp_path / classifier.PROBE, weight=np.zeros(2))
-    with pytest.raises(ValueError, match="probe.npz is broken"):
+    with pytest.raises(ValueError, match=r"probe.npz is broken"):
         classifier.read(tmp_path)
 
 

@@ -77,9 +77,8 @@ def test_more_steps_go_where_fewer_went_already() -> None:
     few, many = disturbed("dropped", X, WINDOWS, (0.2, 0.6), SENSORS)
     gone_few, gone_many = (np.diff(found, axis=2)[:, 0] == 0 for found in (few, many))
     assert (gone_many | ~gone_few).mean() > 0.99  # but where a first step waits for the first that arrives
-    assert gone_few.mean() == pytest.approx(0.2, abs=0.02) and gone_many.mean() == pytest.approx(
-        0.6, abs=0.02
-    )
+    assert gone_few.mean() == pytest.approx(0.2, abs=0.02)
+    assert gone_many.mean() == pytest.approx(0.6, abs=0.02)
 
 
 def test_only_three_axes_of_a_sensor_turn() -> None:
