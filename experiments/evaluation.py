@@ -42,8 +42,8 @@ def judges(sweep: Sweep) -> dict[str, Judge | None]:
     configs = {name: sweep.configs[name] for name in planned}
     by_data: dict[str, Judge] = {}
     for name, config in configs.items():
-        if config.baseline == "fcn":
-            by_data.setdefault(_raw(config).model_dump_json(), Judge(name, config, sweep.digests[name]))
+        if config.baseline == "fcn" and config.data == _raw(config):
+            by_data.setdefault(config.data.model_dump_json(), Judge(name, config, sweep.digests[name]))
     out: dict[str, Judge | None] = {}
     first = next((config for config in configs.values() if config.baseline == "none"), None)
     for name, config in configs.items():

@@ -195,7 +195,13 @@ variants:
 """
 
 
-@pytest.mark.parametrize("more", ["", "  fcn: {baseline: fcn, train.epochs: 9}\n  fcn2: {baseline: fcn}"])
+FCN = """\
+  changed: {baseline: fcn, data.augment.scaling: 0.1}
+  fcn: {baseline: fcn, train.epochs: 9}
+  other: {baseline: fcn}"""
+
+
+@pytest.mark.parametrize("more", ["", FCN])
 def test_a_fold_has_one_judge_that_saw_raw_training_windows(store: Store, more: str) -> None:
     file = store.root / "judged.yaml"
     file.write_text(SWEEP.format(more=more))

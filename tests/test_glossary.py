@@ -1,5 +1,5 @@
-"""docs/metrics.md has a line for every logged name, and no line for a name that nothing logs; README names them
-all."""
+"""docs/metrics.md has a line for every logged name, and no line for a name that nothing logs; README names
+them all."""
 
 import json
 import re
