@@ -45,7 +45,7 @@ def frame(store: Path, sweep: str) -> pd.DataFrame:
     return pd.concat(
         [
             identity,
-            _numbers([_part(r, "metrics") for r in results], ""),
+            _numbers([_metrics(Path(store), r) for r in results], ""),
             _numbers([_part(r, "cost") for r in results], "cost/"),
             _strings([_environment(r) for r in results], "env/"),
         ],
@@ -112,6 +112,22 @@ def _identity(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def _part(result: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A sub-dictionary of a result; a failed result may lack it."""
     return result.get(name) or {}
+
+
+def _metrics(store: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the trial, and of its `evaluation.json` where there is one that belongs to this result."""
+    own = _part(result, "metrics")
+    if result.get("status") != "done":
+        return own
+    try:
+        with open(f"{store}/trials/{result['signature']}/evaluation.json", encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return own
+    same = isinstance(found, dict) and all(
+        found.get(name) == result.get(name) for name in ("signature", "finished_at", "attempt")
+    )
+    return _part(found, "metrics") | own if same else own
 
 
 def _failure(result: Mapping[str, Any]) -> str:

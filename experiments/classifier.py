@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from experiments import baselines
 from experiments.data.side import Side
+from experiments.fcn import load_fcn, logits
 from experiments.metrics import encode
 from experiments.probe import Blocks, Linear, blocks
 from model import checkpoint
@@ -21,18 +23,14 @@ PROBE = Path("model/probe.npz")
 
 
 class Classifier(NamedTuple):
-    """classes: names; features: windows to the blocks that the probe reads."""
+    """classes: names; score: windows to one score of each class (W, Y)."""
 
     classes: tuple[str, ...]
-    features: Callable[[Side], Blocks]
-    probe: Linear
+    score: Callable[[Side], np.ndarray]
 
     def scores(self, x_WMT: np.ndarray, device: str = "cpu") -> np.ndarray:
-        """One of each class (W, Y) for raw windows; a class that no training window had gets -inf."""
-        side = _side(x_WMT, device)
-        score_WY = np.full((len(side), len(self.classes)), -np.inf)
-        score_WY[:, self.probe.classes] = self.probe.scores(self.features(side))
-        return score_WY
+        """One of each class (W, Y) for raw windows; a class that the probe's windows lack gets -inf."""
+        return self.score(_side(x_WMT, device))
 
     def predict(self, x_WMT: np.ndarray, device: str = "cpu") -> np.ndarray:
         """Numbers of classes (W,)."""
@@ -54,30 +52,53 @@ def load(folder: Path, device: str = "cpu") -> Classifier:
     kind = result["config"]["baseline"]
     if kind not in KINDS:
         raise FileNotFoundError(f"{folder}: trials of the baseline {kind} keep no model")
-    return Classifier(tuple(result["data"]["classes"]), KINDS[kind](folder, result, device), read(folder))
+    return Classifier(tuple(result["data"]["classes"]), KINDS[kind](folder, result, device))
+
+
+Score = Callable[[Side], np.ndarray]
+
+
+def _core(folder: Path, result: dict[str, Any], device: str) -> Score:
+    model = checkpoint.from_pretrained(folder / "model").to(device)
+    name = result["config"]["probe"]["representation"]
+    return _probed(folder, result, lambda side: blocks(encode(model, side).features)[name])
+
+
+def _statistics(folder: Path, result: dict[str, Any], device: str) -> Score:
+    return _probed(folder, result, lambda side: [baselines.statistics(side)])
+
+
+def _fcn(folder: Path, result: dict[str, Any], device: str) -> Score:
+    model = load_fcn(folder / "model").to(device)
+    return lambda side: logits(model, side).double().numpy()
 
 
 def read(folder: Path) -> Linear:
-    """What `keep` wrote. Raises FileNotFoundError."""
+    """What `keep` wrote. Raises as `load` does."""
     if not (folder / PROBE).is_file():
         raise FileNotFoundError(f"{folder / PROBE} is missing: an older ShapeLex wrote this trial")
-    with np.load(folder / PROBE, allow_pickle=False) as found:
-        return Linear(**found)
+    try:
+        with np.load(folder / PROBE, allow_pickle=False) as found:
+            return Linear(**found)
+    except (BadZipFile, EOFError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / PROBE} is broken: {error}") from None
 
 
-def _core(folder: Path, result: dict[str, Any], device: str) -> Callable[[Side], Blocks]:
-    model = checkpoint.from_pretrained(folder / "model").to(device)
-    name = result["config"]["probe"]["representation"]
-    return lambda side: blocks(encode(model, side).features)[name]
+def _probed(folder: Path, result: dict[str, Any], features: Callable[[Side], Blocks]) -> Score:
+    probe = read(folder)
+
+    def score(side: Side) -> np.ndarray:
+        score_WY = np.full((len(side), len(result["data"]["classes"])), -np.inf)
+        score_WY[:, probe.classes] = probe.scores(features(side))
+        return score_WY
+
+    return score
 
 
-def _statistics(folder: Path, result: dict[str, Any], device: str) -> Callable[[Side], Blocks]:
-    return lambda side: [baselines.statistics(side)]
-
-
-KINDS: dict[str, Callable[[Path, dict[str, Any], str], Callable[[Side], Blocks]]] = {
+KINDS: dict[str, Callable[[Path, dict[str, Any], str], Score]] = {
     "none": _core,
     "statistics": _statistics,
+    "fcn": _fcn,
 }
 
 

@@ -10,6 +10,7 @@ import typer
 
 from experiments.cli_data import data
 from experiments.cli_doctor import doctor
+from experiments.cli_evaluate import evaluate
 from experiments.cli_run import run
 from experiments.cli_sweep import (
     DEFAULT_STORE,
@@ -35,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
+app.command()(evaluate)
 app.command()(data)
 app.command()(doctor)
 app.command()(sync)

@@ -7,10 +7,13 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad, relu
 
@@ -21,9 +24,11 @@ from experiments.config import RunConfig
 from experiments.data.side import Moments, Side
 from experiments.metrics import macro_f1
 from experiments.schedule import factor
+from model.checkpoint import compare
 from model.streams import seeded
 
 PART = 256  # windows a pass in evaluation
+WEIGHTS = "fcn.safetensors"
 
 
 class Block(nn.Module):
@@ -164,3 +169,27 @@ def validate(model: FCN, val: Side) -> Validation:
 def predict(model: FCN, side: Side) -> np.ndarray:
     """Classes (W,)."""
     return logits(model, side).argmax(1).numpy()
+
+
+def keep_fcn(model: FCN, folder: Path) -> None:
+    """As `folder`/fcn.safetensors; the tensors' shapes say how many channels and classes there are."""
+    folder.mkdir(exist_ok=True)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / WEIGHTS)
+
+
+def load_fcn(folder: Path) -> FCN:
+    """What `keep_fcn` left, on the CPU and in evaluation mode. Raises FileNotFoundError, and ValueError for a
+    file that is broken or of another network."""
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: an older ShapeLex wrote this trial")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is broken: {error}") from None
+    sizes = [tensors[name].shape[0] if name in tensors else 1 for name in ("offset", "head.bias")]
+    model = FCN(sizes[0], sizes[1], seed=0)
+    if not (report := compare(tensors, model.state_dict())).whole:
+        raise ValueError(f"{path} is no network of this kind: {report}")
+    model.load_state_dict(tensors)
+    return model.eval()

@@ -84,13 +84,13 @@ def build(store: Store, signature: str, device: str = "cpu") -> Arrays:
     return found | {"named_by": np.array(names.by), "of_class": names.of_class}
 
 
-def of(store: Store, signature: str) -> Arrays:
+def of(store: Store, signature: str, device: str = "cpu") -> Arrays:
     """The trial's lexicon.npz, made where it is missing or of another result. Raises as `build` does."""
     path, stamp = store.trial(signature) / FILE, _stamp(store, signature)
     with suppress(FileNotFoundError, ValueError, KeyError, EOFError, BadZipFile), np.load(path) as kept:
         if kept["result"].tolist() == stamp:
             return dict(kept)
-    found = build(store, signature) | {"result": np.array(stamp)}
+    found = build(store, signature, device) | {"result": np.array(stamp)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **found)
     write_bytes(path, buffer.getvalue())

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from experiments import baselines, classifier, data, figures, metrics, probe
+from experiments import baselines, classifier, data, figures, metrics, probe, retrieval
 from experiments.attempt import Attempt
 from experiments.config import RunConfig
 from experiments.environment import environment
 from experiments.execute import Job
-from experiments.fcn import Training, predict
+from experiments.fcn import Training, keep_fcn, predict
 from experiments.ledger import Store
 from experiments.stage import find, stage
 from experiments.train import Trained, augment, train
@@ -73,7 +73,8 @@ def core(asked: Measure) -> dict[str, Any]:
     for side, (_, code, tokens) in zip(sides[2:], encoded[2:], strict=True):
         test = metrics.errors(trained.model, side, tokens)
         found["metrics"] |= {f"test/{name}": value for name, value in test._asdict().items()}
-        found["metrics"] |= metrics.code_health(trained.model, code)
+        found["metrics"] |= metrics.code_health(trained.model, code) | metrics.spans(tokens)
+        found["metrics"] |= retrieval.diagnose(config, asked.job, trained.model, side)
         if config.figures:
             draw(config, loaded, trained.model, side, code, folder / "figures")
     clock.evaluation(started)
@@ -117,6 +118,7 @@ def fcn(asked: Measure) -> dict[str, Any]:
         scores = metrics.scores(test.label, predicted)
         found["metrics"] |= {f"test/{name}": value for name, value in scores.items()}
     attempt.clock.evaluation(started)
+    keep_fcn(model, attempt.folder / "model")
     return {"best_epoch": best_epoch, "cost": {"parameters": _parameters(model)}, **found}
 
 

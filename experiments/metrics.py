@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
+from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from experiments.data.side import Side
@@ -71,8 +72,7 @@ def errors(model: GuidedVQShape, side: Side, tokens: list[Tokens]) -> Errors:
     for x, found in zip(side.split(BATCH), tokens, strict=True):
         series, out = model.to_series(x), model.reconstruct(x, found)
         a = out.attributes
-        order = torch.randperm(a.z.shape[0] * a.z.shape[1], generator=shuffle).to(x.device)
-        x_shuffled = model.core.decode_series(series, a._replace(z=a.z.flatten(0, 1)[order].view_as(a.z)))
+        x_shuffled = model.core.decode_series(series, a._replace(z=shuffled(a.z, shuffle)))
         means = (
             mse_loss(out.x_hat, series),
             mse_loss(out.s_hat, model.core.true_shapes(series, a)),
@@ -80,6 +80,12 @@ def errors(model: GuidedVQShape, side: Side, tokens: list[Tokens]) -> Errors:
         )
         sums += len(x) * np.array([float(mean) for mean in means])
     return Errors(*(sums / len(side)).tolist())
+
+
+def shuffled(z_BKC: Tensor, generator: torch.Generator) -> Tensor:
+    """Codes dealt anew among all tokens of all series."""
+    order = torch.randperm(z_BKC.shape[0] * z_BKC.shape[1], generator=generator).to(z_BKC.device)
+    return z_BKC.flatten(0, 1)[order].view_as(z_BKC)
 
 
 def macro_f1(y: np.ndarray, predicted: np.ndarray) -> float:
@@ -114,6 +120,25 @@ def confusion(y: np.ndarray, predicted: np.ndarray, classes: int) -> list[list[i
     return confusion_matrix(y, predicted, labels=range(classes)).tolist()
 
 
+def spans(tokens: list[Tokens]) -> dict[str, float]:
+    """Where `encode`'s tokens lie: start and length, in parts of the series, over all tokens, and how much of
+    a series lies under any token, mean over series."""
+    t_BK, l_BK = (
+        torch.cat([getattr(a, name)[..., 0] for a, _ in tokens]).double().cpu().numpy() for name in "tl"
+    )
+    order = t_BK.argsort(1)
+    start_BK, end_BK = (np.take_along_axis(v, order, 1) for v in (t_BK, np.minimum(t_BK + l_BK, 1)))
+    reached_BK = np.maximum.accumulate(end_BK, 1)
+    start_BK[:, 1:] = np.maximum(start_BK[:, 1:], reached_BK[:, :-1])
+    return {
+        "tokens/t_mean": float(t_BK.mean()),
+        "tokens/t_sd": float(t_BK.std()),
+        "tokens/l_mean": float(l_BK.mean()),
+        "tokens/l_sd": float(l_BK.std()),
+        "tokens/covered_frac": float(np.maximum(end_BK - start_BK, 0).sum(1).mean()),
+    }
+
+
 def code_health(model: GuidedVQShape, code: np.ndarray | None) -> dict[str, float]:
     """Use of the codebook on the windows given; nothing without one. A duplicate is a code no
     farther from another than a tenth of the codes' mean distance."""
@@ -128,6 +153,7 @@ def code_health(model: GuidedVQShape, code: np.ndarray | None) -> dict[str, floa
     off = distance[~np.eye(len(distance), dtype=bool)].reshape(len(distance), -1)
     return {
         "codes/perplexity": float(np.exp(-(used * np.log(used)).sum())),
+        "codes/used": float(len(used)),
         "codes/dead_frac": float((counts == 0).mean()),
         "codes/duplicate_frac": float((off.min(1) <= 0.1 * off.mean()).mean()),
     }

@@ -18,6 +18,7 @@ from experiments.attempt import Attempt, Clock, Stopped
 from experiments.code import ORIGIN, lay
 from experiments.config import RunConfig
 from experiments.environment import environment
+from experiments.evaluation import evaluate
 from experiments.execute import Job
 from experiments.failure import unwritable
 from experiments.identity import digest
@@ -141,4 +142,8 @@ def _run(job: Job, lease: Lease) -> str | None:
     return None
 
 
-CALLS: dict[str, Callable[[list[Job], bool], str | None]] = {"prepare": prepare, "run": run}
+CALLS: dict[str, Callable[[list[Job], bool], str | None]] = {
+    "prepare": prepare,
+    "run": run,
+    "evaluate": evaluate,
+}

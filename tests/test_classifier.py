@@ -1,12 +1,20 @@
 """A finished trial classifies raw windows as it classified its test windows."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
-from conftest import Finished
+import torch
+from conftest import Finished, run_trial
+from safetensors.torch import save_file
 from sklearn.linear_model import RidgeClassifier
 
 from experiments import classifier, data, probe
 from experiments.config import RunConfig
+from experiments.execute import Job
+from experiments.ledger import Store
 
 
 def test_a_trial_classifies_its_test_windows_again_as_it_did(finished: Finished) -> None:
@@ -22,6 +30,46 @@ def test_a_trial_classifies_its_test_windows_again_as_it_did(finished: Finished)
         assert found.classes == loaded.classes
         seen.add(config.baseline)
     assert seen == {"none", "statistics"}
+
+
+def test_a_trained_network_classifies_its_test_windows_again_as_it_did(
+    store: Store, jobs: Callable[[str], list[Job]]
+) -> None:
+    job, rocket = jobs("fcn: {baseline: fcn}, rocket: {baseline: minirocket}")
+    run_trial(job)
+    config, folder = RunConfig.model_validate(job.config), store.trial(job.signature)
+    loaded = data.load_split(config.data, str(job.digests["data"]), store.cache)
+    found = classifier.load(folder)
+    with np.load(folder / "predictions.npz") as kept:
+        windows = np.asarray(loaded.windows.series[kept["window"]])
+        assert np.array_equal(found.predict(windows), kept["predicted"])
+    assert found.scores(windows).shape == (40, 4) and found.classes == loaded.classes
+    assert [path.name for path in (folder / "model").iterdir()] == ["fcn.safetensors"]
+    with pytest.raises(ValueError, match=r"fcn.safetensors is no network .* missing there: scale, blocks"):
+        save_file({"offset": torch.zeros(6, 1)}, folder / "model/fcn.safetensors")
+        classifier.load(folder)
+    with pytest.raises(ValueError, match=r"fcn.safetensors is broken"):
+        (folder / "model/fcn.safetensors").write_bytes(b"torn")
+        classifier.load(folder)
+    with pytest.raises(FileNotFoundError, match="older ShapeLex"):
+        (folder / "model/fcn.safetensors").unlink()
+        classifier.load(folder)
+    other = store.trial(rocket.signature)
+    other.mkdir()
+    (other / "result.json").write_text(json.dumps({"config": rocket.config}))
+    with pytest.raises(FileNotFoundError, match="minirocket keep no model"):
+        classifier.load(other)
+
+
+def test_a_probe_that_is_broken_is_told(finished: Finished, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for content in (b"", b"torn", b"PK\x03\x04"):
+        (tmp_path / classifier.PROBE).write_bytes(content)
+        with pytest.raises(ValueError, match=r"probe.npz is broken"):
+            classifier.read(tmp_path)
+    np.savez(tmp_path / classifier.PROBE, weight=np.zeros(2))
+    with pytest.raises(ValueError, match=r"probe.npz is broken"):
+        classifier.read(tmp_path)
 
 
 @pytest.mark.parametrize("classes", [2, 3])

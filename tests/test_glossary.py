@@ -1,4 +1,5 @@
-"""docs/metrics.md has a line for every logged name, and no line for a name that nothing logs."""
+"""docs/metrics.md has a line for every logged name, and no line for a name that nothing logs; README names
+them all."""
 
 import json
 import re
@@ -10,13 +11,15 @@ from conftest import run_trial
 
 from experiments import data, encoder
 from experiments.config import RunConfig
+from experiments.evaluation import evaluate
 from experiments.execute import Job
 from experiments.identity import FileDigests
 from experiments.ledger import Store
 from experiments.words import read_words
 from model.config import LossConfig
 
-GLOSSARY = (Path(__file__).parent.parent / "docs/metrics.md").read_text()
+ROOT = Path(__file__).parent.parent
+GLOSSARY = (ROOT / "docs/metrics.md").read_text()
 ON_GPU_ONLY = {"cost/peak_gpu_memory_mb"}
 SMALL = {"patches": 5, "tokens": 5, "width": 16, "heads": 2, "codes": 8, "shape_length": 16}
 EVERYTHING = {
@@ -41,7 +44,8 @@ def written(name: str) -> set[str]:
 def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     store = Store(tmp_path_factory.mktemp("store"))
     files, entry = FileDigests(store.cache), data.DATASETS["basic_motions"]
-    found: dict[str, set[str]] = {"final": set(), "epoch": set(), "cost": set()}
+    found: dict[str, set[str]] = {"final": set(), "epoch": set(), "cost": set(), "evaluation": set()}
+    jobs = []
     baselines = [{"baseline": name} for name in ("statistics", "minirocket")]
     fcn = {"baseline": "fcn", "train": {"epochs": 1}}
     for i, settings in enumerate((EVERYTHING, *baselines, fcn)):
@@ -53,7 +57,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         }
         signature = f"{i:016x}"
         dumped = config.model_dump(mode="json")
-        run_trial(Job(signature, dumped, digests, str(store.root), "cpu", "test", time.time()))
+        jobs.append(Job(signature, dumped, digests, str(store.root), "cpu", "test", time.time()))
+        run_trial(jobs[-1])
         result = store.result(signature)
         assert result is not None and result["status"] == "done", result
         found["final"] |= {
@@ -66,14 +71,39 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
             found["epoch"] |= {k for line in curves.read_text().splitlines() for k in json.loads(line)} - {
                 "epoch"
             }
+    evaluate([jobs[0], jobs[-1]], False)
+    evaluation = json.loads((store.trial(jobs[0].signature) / "evaluation.json").read_text())
+    found["evaluation"] = {
+        re.sub("^robust/(noise|scale|rotation|dropped)/[0-9.]+/", "robust/<kind>/<strength>/", k)
+        for k in evaluation["metrics"]
+    }
     return found
 
 
 @pytest.mark.parametrize(
     ("heading", "kind", "elsewhere"),
-    [("Of a trial", "final", set()), ("Of an epoch", "epoch", set()), ("Cost", "cost", ON_GPU_ONLY)],
+    [
+        ("Of a trial", "final", set()),
+        ("Of an evaluation", "evaluation", set()),
+        ("Of an epoch", "epoch", set()),
+        ("Cost", "cost", ON_GPU_ONLY),
+    ],
 )
 def test_the_glossary_and_a_real_trial_name_the_same(
     logged: dict[str, set[str]], heading: str, kind: str, elsewhere: set[str]
 ) -> None:
     assert written(heading) - elsewhere == logged[kind]
+
+
+def test_the_readme_names_every_metric_of_the_glossary_and_no_other() -> None:
+    section = (ROOT / "README.md").read_text().split("\n## Metrics\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[2] for line in section.partition("|---|")[2].splitlines() if line.count("|") == 3]
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)} - {"result.json"}
+    headings = ("Of a trial", "Of an evaluation", "Of an epoch", "Cost")
+    assert named == set().union(*map(written, headings))
+
+
+def test_every_line_says_which_way_is_better_or_that_none_is() -> None:
+    lines = [line.split("|") for line in GLOSSARY.splitlines() if line.startswith("| `")]
+    assert len(lines) > 40 and {line[2].strip() for line in lines} == {"up", "down", ""}
+    assert all(len(line[3].strip()) > 7 for line in lines)

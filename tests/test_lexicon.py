@@ -67,7 +67,10 @@ def test_what_tokens_add_sums_to_the_score_of_the_predicted_class(
     scores = kept.scores(np.asarray(loaded.windows.series[found["window"]]))
     predicted = found["predicted"]
     assert np.array_equal(scores.argmax(1), predicted)
-    own = scores[np.arange(len(predicted)), predicted] - kept.probe.intercept[predicted]
+    own = (
+        scores[np.arange(len(predicted)), predicted]
+        - classifier.read(finished.store.trial(signature)).intercept[predicted]
+    )
     assert found["contribution"].sum((1, 2)) == pytest.approx(own, rel=1e-4, abs=1e-3)
 
 

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from experiments import metrics
+from model.attributes import Attributes
 from model.batch import Sizes
 from model.config import LossConfig, ModelConfig
 from model.guided import GuidedVQShape
+from model.quantizer import Quantized
+from model.representations import Tokens
 from model.vqshape import VQShape
 
 WINDOWS = 11
@@ -116,6 +119,28 @@ def test_each_known_subject_has_the_macro_f1_of_its_own_windows() -> None:
     assert metrics.per_subject(Y, PREDICTED, np.full(6, -1)) == {}
 
 
+def test_where_tokens_lie_by_hand() -> None:
+    def tokens(t: list[float], l: list[float]) -> Tokens:  # noqa: E741 - the paper's name
+        t_1K1, l_1K1 = (torch.tensor(v).view(1, -1, 1) for v in (t, l))
+        z = torch.zeros(1, len(t), 2)
+        return Tokens(Attributes(z, z, z, t_1K1, l_1K1), Quantized(z, torch.tensor(0.0), None))
+
+    # .1 to .3 and .2 to .4, the former around .15 to .2, and what ends after the window: .9 to 1.
+    one = tokens([0.9, 0.2, 0.1, 0.15], [0.2, 0.2, 0.2, 0.05])
+    two = tokens([0.0, 0.0, 0.5, 0.5], [0.25, 0.5, 0.5, 0.1])
+    found = metrics.spans([one, two])
+    t, l = [0.9, 0.2, 0.1, 0.15, 0, 0, 0.5, 0.5], [0.2, 0.2, 0.2, 0.05, 0.25, 0.5, 0.5, 0.1]  # noqa: E741
+    assert found == pytest.approx(
+        {
+            "tokens/t_mean": np.mean(t),
+            "tokens/t_sd": np.std(t),
+            "tokens/l_mean": np.mean(l),
+            "tokens/l_sd": np.std(l),
+            "tokens/covered_frac": (0.4 + 1) / 2,
+        }
+    )
+
+
 def test_code_health_by_hand(model: GuidedVQShape) -> None:
     codes = model.core.codebook.codes()
     assert codes is not None
@@ -127,6 +152,7 @@ def test_code_health_by_hand(model: GuidedVQShape) -> None:
     assert found == pytest.approx(
         {
             "codes/perplexity": np.exp(-(p * np.log(p)).sum()),
+            "codes/used": 3,
             "codes/dead_frac": 5 / 8,
             "codes/duplicate_frac": 2 / 8,
         }
