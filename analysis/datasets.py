@@ -118,9 +118,10 @@ def _differences(sweeps: Sequence[Sweep], metric: str, heads: Sequence[str]) -> 
         return []
     keys, found = [], []
     for head, sweep in zip(heads, sweeps, strict=True):
-        for row in [row for row in sweep.rows if row != reference]:
-            keys.append((row, head))
-            found.append(stats.contrast(sweep.frame, metric, sweep.plan["unit"], row, reference))
+        rows = [row for row in sweep.rows if row != reference]
+        keys += [(row, head) for row in rows]
+        pairs = [(row, reference) for row in rows]
+        found += stats.contrasts(sweep.frame, metric, sweep.plan["unit"], pairs)
     if not found:
         return []
     adjusted = stats.holm([d.p for d in found])

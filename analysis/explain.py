@@ -35,14 +35,14 @@ def build(
         "finished": [time or NONE for time in mine["finished"]],
         "MLflow run": [run or NONE for run in ids],
     }
-    set_ = next((r["factors"] for r in plan["rows"] if r["name"] == row), {})
+    own: Mapping[str, Any] = next(r["factors"] for r in plan["rows"] if r["name"] == row)
     errors = mine.loc[mine["error"] != ""].drop_duplicates("error")
     return Table(
         numeric=numeric.set_index(["seed", "fold"]),
         caption=f"Trials behind {row} of {plan['sweep']} on {plan['dataset']}: {metric_title(shown[0])}; "
         "each in runs/trials/<signature>.",
         notes=tuple(
-            ([f"It sets {', '.join(f'{k}={v}' for k, v in set_.items())}."] if set_ else [])
+            ([f"It sets {', '.join(f'{k}={v}' for k, v in own.items())}."] if own else [])
             + [f"{line.signature}: {line.error}" for line in errors.itertuples()]
         ),
         header=tuple(columns),

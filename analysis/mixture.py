@@ -58,8 +58,8 @@ def budgets(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
     if searched and rest:
         others = ", ".join(rest[:SHOWN]) + (f" and {len(rest) - SHOWN} more" if rest[SHOWN:] else "")
         lines.append(
-            f"Mixed budgets, search: {search['trials']} trials a fold for {len(searched)} rows, none for {others}: "
-            "they read no setting that is searched."
+            f"Mixed budgets, search: {search['trials']} trials a fold for {len(searched)} rows, none for "
+            f"{others}: they read no setting that is searched."
         )
     return lines
 

@@ -2,11 +2,11 @@
 
     python benchmarks/tables.py [--cells 1000 10000]
 
-The sweep: 4 variants x a grid x 5 seeds x 5 subject folds; results and curves of 20 epochs are made up, in the
-size of real ones. Timed in one fresh process, import of pandas, scipy and seaborn included: the tables of
-variants (Markdown, CSV and LaTeX), factors, classes and subjects, and four figures as PDF and PNG. The naive way
-beside it only reads the same files, a frame a file: pd.json_normalize of each result and pd.read_json of each
-curve, then one concat.
+The sweep: 4 variants x a grid x 5 seeds x 5 subject folds; results and curves of 20 epochs are made up, in
+the size of real ones. Timed in one fresh process, import of pandas, scipy and seaborn included: the tables of
+variants, factors, classes and subjects (Markdown, CSV, LaTeX), and four figures (PDF, PNG). The naive way
+beside it only reads the same files, a frame a file: pd.json_normalize of each result and pd.read_json of
+each curve, then one concat.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def epoch(i: int, draws: np.random.Generator) -> dict[str, float]:
 
 
 def ours(root: Path) -> None:
-    """Every table and four figures, each step timed; the last line is the sum. Run in a process of its own."""
+    """Every table and four figures, each step timed, in a process of its own; the last line is the sum."""
     began = last = time.perf_counter()
 
     def told(what: str) -> None:

@@ -81,8 +81,8 @@ def print_table(name: str, store: Path, metrics: list[str], out: Path | None) ->
     from analysis import ablation_tables
 
     if found := _read(name, store, metrics):
-        more = {"extra": metrics[1:]} if len(metrics) > 1 else {}
-        _show(ablation_tables.build(*found, metric=metrics[0], **more), out, name)
+        extra = metrics[1:] or ablation_tables.EXTRA
+        _show(ablation_tables.build(*found, metrics[0], extra), out, name)
 
 
 def print_datasets(names: list[str], store: Path, metrics: list[str], out: Path | None) -> None:
