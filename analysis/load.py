@@ -71,8 +71,7 @@ def curves(store: Path, sweep: str) -> pd.DataFrame:
         lines += epochs
     identity = _identity(owners)[["row", "seed", "fold"]]
     identity["epoch"] = pd.Series([line["epoch"] for line in lines], dtype="int64")
-    numbers = [{name: value for name, value in line.items() if name != "epoch"} for line in lines]
-    return pd.concat([identity, _numbers(numbers, "")], axis=1)
+    return pd.concat([identity, _numbers(lines, "").drop(columns="epoch", errors="ignore")], axis=1)
 
 
 def per(store: Path, sweep: str, by: By) -> pd.DataFrame:
@@ -153,15 +152,21 @@ def _epochs(store: Path, signature: str) -> list[dict[str, Any]]:
         text = (store / "trials" / signature / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    by_epoch: dict[int, dict[str, Any]] = {}
-    for line in text.splitlines():
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(found, dict) and isinstance(found.get("epoch"), int):
-            by_epoch[found["epoch"]] = found
+    lines = text.splitlines()
+    try:  # all at once, which takes a third of the time
+        parsed = json.loads(f"[{','.join(lines)}]")
+    except ValueError:
+        parsed = [found for line in lines if (found := _parsed(line)) is not None]
+    whole = [line for line in parsed if isinstance(line, dict) and isinstance(line.get("epoch"), int)]
+    by_epoch = {line["epoch"]: line for line in whole}
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def _identity(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
