@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.table import Table
-from analysis.wording import NONE, VALIDATION, formatter, heading, metric_title
+from analysis.wording import NONE, VALIDATION, formatter, heading
 
 
 def build(
@@ -39,8 +39,8 @@ def build(
     errors = mine.loc[mine["error"] != ""].drop_duplicates("error")
     return Table(
         numeric=numeric.set_index(["seed", "fold"]),
-        caption=f"Trials behind {row} of {plan['sweep']} on {plan['dataset']}: {metric_title(shown[0])}; "
-        "each in runs/trials/<signature>.",
+        caption=f"Trials behind {row} of {plan['sweep']} on {plan['dataset']}; each has its folder in the "
+        "store, trials/<signature>.",
         notes=tuple(
             ([f"It sets {', '.join(f'{k}={v}' for k, v in own.items())}."] if own else [])
             + [f"{line.signature}: {line.error}" for line in errors.itertuples()]

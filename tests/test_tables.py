@@ -2,6 +2,9 @@
 
 import csv
 import io
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,10 @@ from ledger_fixture import ROWS, made_up_scores, signature, write_ledger
 
 from analysis import ablation_tables, load, stats
 from analysis.table import Table, save
+from analysis.wording import higher_is_better
 
 METRIC = "test/macro_f1"
+GLOSSARY = Path(__file__).parent.parent / "docs/metrics.md"
 
 
 def _table(store: Path, **ledger: Any) -> Table:
@@ -349,3 +354,23 @@ def test_a_row_named_in_brackets_or_stars_is_no_argument_of_latex_and_no_emphasi
     body = built.to_latex().split(r"\midrule")[1]
     assert "\n{}[red] &" in body and "\n{}*star* &" in body
     assert r"| \*star\* " in built.to_markdown() and r"\*\*bold\*\*" in built.to_markdown()
+
+
+HOSTILE = ("supervised", "50%_a&b", "x<y|z", r"back\slash{}", "~^#$", "a--b---c", "σ and µ × 2", "[red]")  # noqa: RUF001
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
+def test_latex_compiles_alone_whatever_rows_are_called(tmp_path: Path) -> None:
+    table = _table(tmp_path, rows=HOSTILE, fixed=(), contrasts=[HOSTILE[1:3]], failed=[(HOSTILE[3], 0, 0)])
+    save(table, tmp_path / "out", "made_up")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "made_up-standalone.tex"]
+    ran = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stdout[-2000:]
+    assert (tmp_path / "out/made_up-standalone.pdf").stat().st_size > 1000
+
+
+def test_metrics_are_ranked_by_the_side_that_the_glossary_calls_better() -> None:
+    lines = re.findall(r"^\| `([^`]+)` \| (up|down|) *\|", GLOSSARY.read_text(), flags=re.MULTILINE)
+    assert len(lines) > 40
+    for name, better in lines:
+        assert higher_is_better(name) == {"up": True, "down": False, "": None}[better], name
