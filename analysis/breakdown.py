@@ -17,13 +17,13 @@ WORDS: dict[By, tuple[str, str]] = {"class": ("F1", "classes"), "subject": ("mac
 def numbers(per: pd.DataFrame, plan: Mapping[str, Any], by: By) -> pd.DataFrame:
     """mean, sd (ddof 1) and n pairs by (row, `by`) of load.per's `per`, the seeds within a fold averaged.
 
-    Rows in the plan's order, classes and subjects in that of their first appearance. With seeds as pairs, a
-    row without randomness has one.
+    Rows in the plan's order, classes in that of their first appearance, subjects by number. With seeds as
+    pairs, a row without randomness has one.
     """
     pairs = per.groupby(["row", by, plan["unit"]], dropna=False, sort=False)["value"].mean()
     table = pairs.groupby(["row", by], sort=False).agg(["mean", "std", "count"])
     table.columns = pd.Index(["mean", "sd", "n"])
-    every = pd.MultiIndex.from_product([_rows(per, plan), per[by].unique()], names=["row", by])
+    every = pd.MultiIndex.from_product([_rows(per, plan), _parts(per, by)], names=["row", by])
     return table.loc[every[every.isin(table.index)]]
 
 
@@ -36,7 +36,7 @@ def build(per: pd.DataFrame, frame: pd.DataFrame, plan: Mapping[str, Any], by: B
     if per.empty:
         raise ValueError(f"{plan['sweep']}: no done cell has values by {by}")
     table, show, unit = numbers(per, plan, by), formatter("f1"), plan["unit"]
-    rows, parts = _rows(per, plan), list(per[by].unique())
+    rows, parts = _rows(per, plan), _parts(per, by)
     wide = table["mean"].unstack(by).reindex(index=rows, columns=parts)
     counts = table["n"].unstack(by).reindex(index=rows, columns=parts)
     if unit == "seed":
@@ -58,12 +58,14 @@ def build(per: pd.DataFrame, frame: pd.DataFrame, plan: Mapping[str, Any], by: B
     if sum(3 + max(map(len, column)) for column in columns) >= WIDE:
         lines = [[by, *rows], *columns[1:]]
     score, words = WORDS[by]
+    rare = f"n: {unit}s whose test windows have the class; the mean is then not quite that of macro-F1."
+    varied = [] if every or by == "subject" else [rare]
     over = f"mean over {unit}s" if by == "class" or unit == "seed" else "seeds averaged"
     return Table(
         numeric=table,
         caption=f"Test {score} in percent by {by}, {plan['sweep']} on {plan['dataset']}: {over}; mean: of "
         f"the {words}, each counted once{', ± sd over them' if by == 'subject' else ''}.",
-        notes=tuple([*_gaps(wide, frame, words), *_said(frame, plan)]),
+        notes=tuple([*_gaps(wide, frame, words), *varied, *_said(frame, plan)]),
         header=tuple(lines[0]),
         body=tuple(tuple(line) for line in lines[1:]),
     )
@@ -72,6 +74,11 @@ def build(per: pd.DataFrame, frame: pd.DataFrame, plan: Mapping[str, Any], by: B
 def _rows(per: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
     known = set(per["row"])
     return [row["name"] for row in plan["rows"] if row["name"] in known]
+
+
+def _parts(per: pd.DataFrame, by: By) -> list[str]:
+    found = list(per[by].unique())
+    return sorted(found, key=lambda name: (len(name), name)) if by == "subject" else found
 
 
 def _gaps(wide: pd.DataFrame, frame: pd.DataFrame, words: str) -> list[str]:
