@@ -20,6 +20,7 @@ from analysis.wording import (
     mean_sd,
     metric_title,
     p_value,
+    where,
 )
 
 EXTRA = ("test/accuracy", "test/tokens/macro_f1", "test/histogram/macro_f1")
@@ -160,10 +161,9 @@ def _caption(plan: Mapping[str, Any], metric: str) -> str:
     if "?" in question:
         question = question[: question.index("?") + 1]
     what = f"{metric_title(metric)}, mean ± sd over {plan['unit']}s"
-    leaky = " (LEAKY: random windows)" if plan.get("split") == "leaky_random" else ""
     return " ".join(
         [
-            f"{plan['sweep']} on {plan['dataset']}{leaky}" + (f": {question}" if question else "."),
+            where(plan) + (f": {question}" if question else "."),
             f"{what[0].upper()}{what[1:]}; series-only path, primary representation: {plan['primary']}.",
             "Best means best on validation (val: macro-F1 there): best bold, second underlined.",
         ]

@@ -8,7 +8,7 @@ import pandas as pd
 from analysis import stats
 from analysis.load import By
 from analysis.table import Table
-from analysis.wording import NONE, formatter, mean_sd
+from analysis.wording import NONE, formatter, mean_sd, where
 
 WIDE = 120  # letters of a terminal's line
 WORDS: dict[By, tuple[str, str]] = {"class": ("F1", "classes"), "subject": ("macro-F1", "subjects")}
@@ -63,7 +63,7 @@ def build(per: pd.DataFrame, frame: pd.DataFrame, plan: Mapping[str, Any], by: B
     over = f"mean over {unit}s" if by == "class" or unit == "seed" else "seeds averaged"
     return Table(
         numeric=table,
-        caption=f"Test {score} in percent by {by}, {plan['sweep']} on {plan['dataset']}: {over}; mean: of "
+        caption=f"Test {score} in percent by {by}, {where(plan)}: {over}; mean: of "
         f"the {words}, each counted once{', ± sd over them' if by == 'subject' else ''}.",
         notes=tuple([*_gaps(wide, frame, words), *varied, *_said(frame, plan)]),
         header=tuple(lines[0]),

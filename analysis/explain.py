@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.table import Table
-from analysis.wording import NONE, VALIDATION, formatter, heading
+from analysis.wording import NONE, VALIDATION, formatter, heading, where
 
 
 def build(
@@ -39,7 +39,7 @@ def build(
     errors = mine.loc[mine["error"] != ""].drop_duplicates("error")
     return Table(
         numeric=numeric.set_index(["seed", "fold"]),
-        caption=f"Trials behind {row} of {plan['sweep']} on {plan['dataset']}; each has its folder in the "
+        caption=f"Trials behind {row} of {where(plan)}; each has its folder in the "
         "store, trials/<signature>.",
         notes=tuple(
             ([f"It sets {', '.join(f'{k}={v}' for k, v in own.items())}."] if own else [])

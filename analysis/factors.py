@@ -17,7 +17,7 @@ from analysis import stats
 from analysis.ablation_tables import difference_cell
 from analysis.design import Design, design, short
 from analysis.table import Table
-from analysis.wording import MINUS, NONE, TIMES, formatter, metric_title, p_value
+from analysis.wording import MINUS, NONE, TIMES, formatter, metric_title, p_value, where
 
 REST, NOISE = "higher interactions", f"pairs {TIMES} rows"
 
@@ -69,7 +69,7 @@ def build(frame: pd.DataFrame, plan: Mapping[str, Any], metric: str = "test/macr
     used += stats.notes(mine, metric, unit, plan.get("split") == "leaky_random")
     return Table(
         numeric=_numeric(terms, adjusted, left),
-        caption=f"Factors of {plan['sweep']} on {plan['dataset']}: effects on {metric_title(metric)} over "
+        caption=f"Factors of {where(plan)}: effects on {metric_title(metric)} over "
         f"the {len(found.levels)} rows that cross {_crossed(found, names)}, with 95 % t intervals over "
         f"{len(pairs)} {unit}s; p Holm-adjusted within this table; share: eta squared in percent.",
         notes=tuple(used),
@@ -86,7 +86,7 @@ def importances(found: Mapping[str, Mapping[str, float]], plan: Mapping[str, Any
     names = short(settings)
     return Table(
         numeric=numeric,
-        caption=f"What mattered in the searches of {plan['sweep']}: Optuna's importance of each setting for "
+        caption=f"What mattered in the searches of {where(plan)}: Optuna's importance of each setting for "
         "macro-F1 on validation, in percent, averaged over folds.",
         notes=("Importances describe the trials that a sampler chose: no effect, no interval, no test.",),
         header=("row", *names.values()),

@@ -1,6 +1,7 @@
 """How numbers and metrics are written in tables and figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -26,6 +27,12 @@ def metric_title(metric: str) -> str:
         metric.replace("test/", "test ", 1).replace("val/", "validation ", 1).replace("macro_f1", "macro-F1")
     )
     return words + (" in percent" if metric_scale(metric) == 100 else "")
+
+
+def where(plan: Mapping[str, Any]) -> str:
+    """The sweep and its data, marked where the split makes its scores no result."""
+    leaky = " (LEAKY: random windows)" if plan.get("split") == "leaky_random" else ""
+    return f"{plan['sweep']} on {plan['dataset']}{leaky}"
 
 
 def metric_scale(metric: str) -> int:

@@ -6,7 +6,7 @@ The sweep: 4 variants x a grid x 5 seeds x 5 subject folds; results and curves o
 the size of real ones. Timed in one fresh process, import of pandas, scipy and seaborn included: the tables of
 variants, factors, classes and subjects (Markdown, CSV, LaTeX), and four figures (PDF, PNG) of its first rows,
 as many as a column holds. The naive way beside it only reads files, a frame a file: pd.json_normalize of each
-result and pd.read_json of each curve, then one concat, of the first 200 trials and scaled to all. A busy
+result and pd.read_json of each curve, then one concat, of the first 100 trials and scaled to all. A busy
 machine changes wall seconds alone.
 """
 
@@ -38,7 +38,7 @@ variants:
   dataset: {{model.guidance.attention: none, model.dropout: 0}}
 """
 CLASSES, EPOCHS, EACH = 7, 20, 4 * 2 * 25  # EACH: cells a point of the grid
-DRAWN, NAIVE = 10, 200  # rows in a figure, trials that the naive way reads
+DRAWN, NAIVE = 10, 100  # rows in a figure, trials that the naive way reads
 BEGAN = time.perf_counter()
 LIMITS_S = {1000: 10, 10_000: 60}
 

@@ -100,6 +100,14 @@ def test_a_ledger_without_such_values_is_refused(tmp_path: Path) -> None:
         _table(tmp_path, "subject", parts=lambda *_: {})
 
 
+def test_random_windows_are_marked_in_the_caption(tmp_path: Path) -> None:
+    plan = write_ledger(tmp_path, parts=_f1) | {"split": "leaky_random"}
+    frame = load.frame(tmp_path, "made_up")
+    parts = breakdown.build(load.per(tmp_path, "made_up", "class"), frame, plan, "class")
+    for table in (parts, explain.build(frame, plan, "vqshape")):
+        assert "made_up_data (LEAKY: random windows)" in table.caption
+
+
 def test_the_csv_has_a_line_a_row_and_class(tmp_path: Path) -> None:
     lines = list(csv.DictReader(io.StringIO(_table(tmp_path, "class").to_csv())))
     assert len(lines) == len(ROWS) * 3 and list(lines[0]) == ["row", "class", "mean", "sd", "n"]
