@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from experiments import baselines, data, figures, metrics, probe
+from experiments import baselines, classifier, data, figures, metrics, probe
 from experiments.attempt import Attempt
 from experiments.config import RunConfig
 from experiments.environment import environment
@@ -152,6 +152,7 @@ def probed(asked: Measure, features: list[dict[str, np.ndarray]], primary: str) 
                 out["metrics"][key] = value
         if name == primary:
             out |= reported(asked, tested.predicted)
+            classifier.keep(tested.probe, asked.attempt.folder)
     return out
 
 

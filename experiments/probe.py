@@ -76,6 +76,12 @@ class RidgePath:
         """Classes (W,) of standardised windows; one that the fitted windows lack is never predicted."""
         return self.binarizer.inverse_transform(x_WZ @ w_ZY + self.intercept_Y)
 
+    def keep(self, w_ZY: np.ndarray) -> "Linear":
+        mean, scale = (
+            np.concatenate([getattr(s, name) for s in self.scalers]) for name in ("mean_", "scale_")
+        )
+        return Linear(self.binarizer.classes_, mean, scale, w_ZY, self.intercept_Y)
+
 
 class Probe(NamedTuple):
     """The chosen penalties, one a block, and macro-F1 on validation."""
@@ -101,11 +107,33 @@ def tune(
     return max(tried, key=lambda probe: (probe.val_macro_f1, probe.penalties))
 
 
+class Linear(NamedTuple):
+    """A fitted probe as it is kept: classes (Y,), of each feature mean and scale (Z,), weight (Z, Y) and
+    intercept (Y,); one column where there are two classes."""
+
+    classes: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
+    intercept: np.ndarray
+
+    def scores(self, x: Blocks) -> np.ndarray:
+        """One of each class (W, Y): the target of the right class is 1, of the others -1."""
+        x_WZ = (np.hstack(x).astype(float) - self.mean) / self.scale
+        score_WY = x_WZ @ self.weight + self.intercept
+        return np.hstack([-score_WY, score_WY]) if len(self.classes) == 2 else score_WY
+
+    def predict(self, x: Blocks) -> np.ndarray:
+        """Classes (W,)."""
+        return self.classes[self.scores(x).argmax(1)]
+
+
 class Tested(NamedTuple):
-    """Flat metrics of one representation, and the test windows' predicted classes."""
+    """Flat metrics of one representation, the test windows' predicted classes, and what predicted them."""
 
     metrics: dict[str, float]
     predicted: np.ndarray
+    probe: Linear
 
 
 def test(
@@ -130,4 +158,5 @@ def test(
             **{f"test/{name}": value for name, value in scores(y[2], predicted).items()},
         },
         predicted,
+        path.keep(w_ZY),
     )

@@ -39,7 +39,11 @@ def numbers(store: Store, job: Job) -> dict[str, Any]:
     assert result is not None and result["status"] == "done", result
     kept = ("metrics", "best_epoch", "per_class_f1", "confusion", "data")
     files = {f.name: f.read_bytes() for f in folder.glob("model/*")}
-    return {name: result[name] for name in kept} | files | {"epochs": epochs(folder) if files else None}
+    return (
+        {name: result[name] for name in kept}
+        | files
+        | {"epochs": epochs(folder) if (folder / "metrics.jsonl").exists() else None}
+    )
 
 
 def failure(store: Store, job: Job) -> dict[str, Any]:
