@@ -11,7 +11,7 @@ from ledger_fixture import ROWS, made_up_scores, write_ledger
 from statsmodels.stats.multitest import multipletests
 
 from analysis import datasets, leaderboard, load
-from analysis.table import Table
+from analysis.table import Table, save
 
 METRIC = "test/macro_f1"
 
@@ -181,3 +181,15 @@ def test_random_windows_are_marked_in_their_column(tmp_path: Path) -> None:
     table = datasets.build([datasets.Sweep({**first.plan, "split": "leaky_random"}, first.frame), *others])
     assert table.header[1].startswith("set0 LEAKY")
     assert any(line.startswith("set0: LEAKY: windows were split at random") for line in table.notes)
+
+
+def test_the_same_ledgers_give_the_same_bytes(tmp_path: Path) -> None:
+    def written(name: str) -> dict[str, bytes]:
+        out = tmp_path / name / "out"
+        sweeps = _sweeps(tmp_path / name, lacks=(1, "z_two_way"), failed=[("z_one_way", 1, 0)])
+        return {path.name: path.read_bytes() for path in save(datasets.build(sweeps), out, "by-dataset")}
+
+    first = written("a")
+    ends = (".md", ".csv", ".tex", "-standalone.tex", "-differences.csv", "-leaderboard.csv")
+    assert set(first) == {f"by-dataset{end}" for end in ends}
+    assert first == written("b")
