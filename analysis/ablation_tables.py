@@ -1,19 +1,15 @@
-"""A sweep's table: mean and sd per row, differences to the reference, named contrasts; Markdown, CSV, LaTeX.
+"""A sweep's table: mean and sd per row, differences to the reference, named contrasts.
 
-"Best" always means best on validation. Failed and missing cells are shown and counted. The same ledger gives
-the same bytes.
+"Best" always means best on validation. Failed and missing cells are shown and counted.
 """
 
-import os
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from analysis import failures, stats
+from analysis import failures, mixture, stats
+from analysis.table import Mark, Marks, Table
 from analysis.wording import (
     LABELS,
     MINUS,
@@ -24,123 +20,17 @@ from analysis.wording import (
     mean_sd,
     metric_title,
     p_value,
+    where,
 )
 
-# One pass over cells, headers, caption and notes alike; pandas' own escaping leaves captions alone.
-TEX = str.maketrans(
-    {c: "\\" + c for c in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
-    | {"<": "$<$", ">": "$>$", "±": r"$\pm$", MINUS: "$-$"}
-)
-
-Mark = Literal["bold", "underline"]
-Marks = frozenset[tuple[int, int, Mark]]
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Numbers in full precision (`numeric`: a line a row, as fractions) beside the strings a reader sees."""
-
-    numeric: pd.DataFrame
-    caption: str
-    notes: tuple[str, ...]
-    header: tuple[str, ...]
-    body: tuple[tuple[str, ...], ...]
-    marks: Marks = frozenset()
-    contrasts: "Table | None" = None
-
-    def cells(self) -> tuple[list[str], list[list[str]], Marks]:
-        """Header, lines of plain strings, and (line, column, "bold" | "underline") of each marked cell."""
-        return list(self.header), [list(line) for line in self.body], self.marks
-
-    def to_markdown(self) -> str:
-        """Caption, pipe table, notes as a list; the contrasts follow."""
-        body = self._body(escape=_pipe, bold="**{}**", underline="<u>{}</u>")
-        grid = _grid([[_pipe(name) for name in self.header], *body])
-        notes = "".join(f"- {line}\n" for line in self.notes)
-        parts = [self.caption, grid, notes.rstrip("\n")]
-        text = "\n\n".join(part for part in parts if part) + "\n"
-        return text if self.contrasts is None else text + "\n" + self.contrasts.to_markdown()
-
-    def to_csv(self) -> str:
-        """The numbers of this table alone, in full precision."""
-        return self.numeric.to_csv(lineterminator="\n")
-
-    def to_latex(self, label: str | None = None) -> str:
-        r"""Table floats for \input; the document loads booktabs. The contrasts follow as a second float."""
-        body = self._body(escape=tex, bold=r"\textbf{{{}}}", underline=r"\underline{{{}}}")
-        for line in body:
-            line[0] = "{}" + line[0] if line[0][:1] in ("[", "*") else line[0]  # else \\\\ takes it
-        shown = pd.DataFrame(body, columns=[tex(name) for name in self.header])
-        layout = "l" + "r" * (len(self.header) - 1)
-        tabular = shown.style.hide(axis="index").to_latex(hrules=True, column_format=layout)
-        lines = [
-            r"% needs \usepackage{booktabs}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{tex(self.caption)}}}",
-        ]
-        lines += [rf"\label{{{label}}}"] if label else []
-        lines += [tabular.rstrip("\n")]
-        if self.notes:
-            lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize"]
-            lines += [tex(line) + r"\par" for line in self.notes]
-            lines += [r"\end{minipage}"]
-        text = "\n".join([*lines, r"\end{table}"]) + "\n"
-        below = f"{label}-contrasts" if label else None
-        return text if self.contrasts is None else text + "\n" + self.contrasts.to_latex(below)
-
-    def _body(self, escape: Callable[[str], str], bold: str, underline: str) -> list[list[str]]:
-        styles: dict[Mark, str] = {"bold": bold, "underline": underline}
-        body = [[escape(text) for text in line] for line in self.body]
-        for i, j, mark in self.marks:
-            body[i][j] = styles[mark].format(body[i][j])
-        return body
-
-
-def tex(text: str) -> str:
-    """`text` as LaTeX shows it literally."""
-    return text.translate(TEX)
-
-
-def _pipe(text: str) -> str:
-    """`text` as a Markdown table shows it literally."""
-    return re.sub(r"([\\`*|]|<(?=[A-Za-z/!]))", r"\\\1", text)
-
-
-def _grid(lines: Sequence[Sequence[str]]) -> str:
-    """A pipe table, the first column to the left, no wider than its cells (tabulate pads two more)."""
-    widths = [max(2, *map(len, column)) for column in zip(*lines, strict=True)]
-    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
-    padded = [
-        [line[0].ljust(widths[0]), *(text.rjust(w) for text, w in zip(line[1:], widths[1:], strict=True))]
-        for line in lines
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
-
-
-def save(table: Table, out: Path, name: str) -> list[Path]:
-    """Write `<name>.md`, `.csv`, `.tex`, and `<name>-contrasts.csv` if there are any, each atomically."""
-    contents = {
-        f"{name}.md": table.to_markdown(),
-        f"{name}.csv": table.to_csv(),
-        f"{name}.tex": table.to_latex(label=f"tab:{name}"),
-    }
-    if table.contrasts is not None:
-        contents[f"{name}-contrasts.csv"] = table.contrasts.to_csv()
-    out.mkdir(parents=True, exist_ok=True)
-    for file, text in contents.items():
-        partial = out / f".{file}.{os.getpid()}.tmp"
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(partial, out / file)
-    return [out / file for file in contents]
+EXTRA = ("test/accuracy", "test/tokens/macro_f1", "test/histogram/macro_f1")
 
 
 def build(
     frame: pd.DataFrame,
     plan: Mapping[str, Any],
     metric: str = "test/macro_f1",
-    extra: Sequence[str] = ("test/accuracy", "test/tokens/macro_f1", "test/histogram/macro_f1"),
+    extra: Sequence[str] = EXTRA,
 ) -> Table:
     """The table of one sweep from load.frame and load.plan, rows in the plan's order.
 
@@ -175,6 +65,7 @@ def build(
     last = {LABELS[VALIDATION]: means.pop(LABELS[VALIDATION])} if VALIDATION in others else {}
     columns |= means
     notes = stats.notes(frame, metric, unit, plan.get("split") == "leaky_random")
+    notes += mixture.budgets(frame, plan)
     if plan.get("reference") is not None:
         pairs = [(row, plan["reference"]) for row in rows]
         table, cells, p_cells = _differences(frame, metric, unit, pairs, list(numeric["n"]))
@@ -185,7 +76,7 @@ def build(
             notes.append(f"{what}; p: paired t test, Holm-adjusted over the {tests} of this table.")
     columns |= last
     best = numeric.get(f"{VALIDATION}/mean", pd.Series(dtype="float64"))
-    marks = _best(best, column=2)
+    marks = best_marks(best, column=2)
     if best.notna().any() and not marks:
         notes.append("More than two rows tie for best on validation: none is marked.")
     if numeric["failed"].any():
@@ -197,7 +88,7 @@ def build(
         header=tuple(columns),
         body=tuple(zip(*columns.values(), strict=True)),
         marks=marks,
-        contrasts=_contrasts(frame, plan, metric) if plan.get("contrasts") else None,
+        below=(("contrasts", _contrasts(frame, plan, metric)),) if plan.get("contrasts") else (),
     )
 
 
@@ -223,28 +114,31 @@ def _differences(
     ns: Sequence[int] = (),
 ) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Numbers, difference cells and p cells of a - b per pair; `ns`: the n beside which a cell will stand."""
-    found = [None if a == b else stats.contrast(frame, metric, unit, a, b) for a, b in pairs]
+    known = iter(stats.contrasts(frame, metric, unit, [(a, b) for a, b in pairs if a != b]))
+    found = [None if a == b else next(known) for a, b in pairs]
     adjusted = stats.holm([None if d is None else d.p for d in found])
     names = ["mean", "low", "high", "p", "n", "remark"]
     table = pd.DataFrame([[getattr(d, k, None) for k in names] for d in found], columns=names)
     table = table.astype(dict.fromkeys(names[:4], "float64") | {"n": "Int64"})
     table.insert(4, "p_holm", pd.Series(adjusted, dtype="float64"))
-    show = formatter(metric)
     cells = []
     for i, d in enumerate(found):
-        if d is None:
-            cells.append("reference")
-        elif d.mean is None:
-            cells.append(NONE)
-        elif d.low is None or d.high is None:
-            cells.append(f"{show(d.mean, True)} ({d.remark})")
-        else:
-            fewer = f" (n = {d.n})" if ns and d.n != ns[i] else ""
-            cells.append(f"{show(d.mean, True)} [{show(d.low)}, {show(d.high)}]{fewer}")
+        cells.append("reference" if d is None else difference_cell(d, metric, ns[i] if ns else None))
     return table, cells, [NONE if p is None else p_value(p) for p in adjusted]
 
 
-def _best(validation: pd.Series, column: int) -> Marks:
+def difference_cell(d: stats.Difference, metric: str, n: int | None = None) -> str:
+    """Mean and interval, or why there is none; its n where that isn't the `n` beside which it stands."""
+    show = formatter(metric)
+    if d.mean is None:
+        return NONE
+    if d.low is None or d.high is None:
+        return f"{show(d.mean, True)} ({d.remark})"
+    fewer = f" (n = {d.n})" if n is not None and d.n != n else ""
+    return f"{show(d.mean, True)} [{show(d.low)}, {show(d.high)}]{fewer}"
+
+
+def best_marks(validation: pd.Series, column: int) -> Marks:
     """Bold where validation is highest, underlined where it is second; equal rows are marked alike.
 
     Nothing is marked where more than two rows are the highest: validation then chooses nobody.
@@ -267,10 +161,9 @@ def _caption(plan: Mapping[str, Any], metric: str) -> str:
     if "?" in question:
         question = question[: question.index("?") + 1]
     what = f"{metric_title(metric)}, mean ± sd over {plan['unit']}s"
-    leaky = " (LEAKY: random windows)" if plan.get("split") == "leaky_random" else ""
     return " ".join(
         [
-            f"{plan['sweep']} on {plan['dataset']}{leaky}" + (f": {question}" if question else "."),
+            where(plan) + (f": {question}" if question else "."),
             f"{what[0].upper()}{what[1:]}; series-only path, primary representation: {plan['primary']}.",
             "Best means best on validation (val: macro-F1 there): best bold, second underlined.",
         ]

@@ -48,6 +48,14 @@ def per_pair(
     rows are compared on the same seeds even where trials are missing.
     Raises ValueError for another unit, for unit "seed" over several folds, for an unknown metric or row.
     """
+    cells = _checked(frame, metric, unit)
+    if common is not None:
+        cells = _common(cells, common)
+    return cells.groupby(level=unit).mean()
+
+
+def _checked(frame: pd.DataFrame, metric: str, unit: Unit) -> pd.DataFrame:
+    """_cells, where `unit` is a pair's."""
     if unit not in get_args(Unit):
         raise ValueError(
             f"expected unit 'fold' or 'seed', found {unit!r}: a pair is one or the other, never both"
@@ -58,13 +66,15 @@ def per_pair(
             f"expected one split for unit 'seed', found folds {folds}: pairs over folds x seeds are "
             "pseudo-replication, use unit 'fold'"
         )
-    cells = _cells(frame, metric)
-    if common is not None:
-        unknown = [row for row in common if row not in cells]
-        if unknown:
-            raise ValueError(f"expected rows of {list(cells)}, found {unknown}")
-        cells = cells[list(common)].dropna()
-    return cells.groupby(level=unit).mean()
+    return _cells(frame, metric)
+
+
+def _common(cells: pd.DataFrame, rows: Sequence[str]) -> pd.DataFrame:
+    """The cells that all of `rows` have."""
+    unknown = [row for row in rows if row not in cells]
+    if unknown:
+        raise ValueError(f"expected rows of {list(cells)}, found {unknown}")
+    return cells[list(rows)].dropna()
 
 
 def summary(frame: pd.DataFrame, metric: str, unit: Unit) -> pd.DataFrame:
@@ -107,8 +117,22 @@ def difference(a: pd.Series, b: pd.Series) -> Difference:
 
 def contrast(frame: pd.DataFrame, metric: str, unit: Unit, a: str, b: str) -> Difference:
     """Row `a` minus row `b`, over the cells that both have."""
-    pairs = per_pair(frame, metric, unit, common=list(dict.fromkeys([a, b])))
-    return difference(pairs[a], pairs[b])
+    return contrasts(frame, metric, unit, [(a, b)])[0]
+
+
+def contrasts(
+    frame: pd.DataFrame, metric: str, unit: Unit, rows: Sequence[tuple[str, str]]
+) -> list[Difference]:
+    """`contrast` of each two rows; the frame is brought into pairs once."""
+    cells = _checked(frame, metric, unit)
+    every, whole = cells.groupby(level=unit).mean(), set(cells.columns[cells.notna().all()])
+    found = []
+    for two in rows:
+        pairs = every  # that of two rows without gaps is the same, and dear for hundreds of rows
+        if not whole.issuperset(two):
+            pairs = _common(cells, list(dict.fromkeys(two))).groupby(level=unit).mean()
+        found.append(difference(pairs[two[0]], pairs[two[1]]))
+    return found
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -1,12 +1,17 @@
 """How numbers and metrics are written in tables and figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 
 VALIDATION = "val/macro_f1"
 NONE = "-"
 MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+# Which way is better, as docs/metrics.md says; names that are in neither say nothing of better.
+UP = ("macro_f1", "accuracy", "perplexity", "f1")
+DOWN = ("series_mse", "shape_mse", "dead_frac", "duplicate_frac", "_s", "_mb")
 LABELS = {
     "test/macro_f1": "macro-F1",
     "test/accuracy": "acc.",
@@ -24,9 +29,22 @@ def metric_title(metric: str) -> str:
     return words + (" in percent" if metric_scale(metric) == 100 else "")
 
 
+def where(plan: Mapping[str, Any]) -> str:
+    """The sweep and its data, marked where the split makes its scores no result."""
+    leaky = " (LEAKY: random windows)" if plan.get("split") == "leaky_random" else ""
+    return f"{plan['sweep']} on {plan['dataset']}{leaky}"
+
+
 def metric_scale(metric: str) -> int:
     """100 for fractions, which the field shows in percent, else 1."""
     return 100 if metric.endswith(("f1", "accuracy", "_frac")) else 1
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """None where the metric describes only. Losses (`train/...`) are better where they are lower."""
+    if metric.startswith("train/") or metric.endswith(DOWN):
+        return False
+    return True if metric.endswith(UP) else None
 
 
 def heading(metric: str) -> str:

@@ -16,6 +16,7 @@ SMALLEST = {  # a benchmark's quickest options, and what its last line then says
     "chaos": ("--faults 1 --seeds 1", "survived"),
     "planning": ("--cells 100 --repeats 1", "half failed"),
     "recompute": ("--small --batch 4 --steps 1", "times less memory"),
+    "tables": ("--cells 400", "ratio"),
     "overhead": ("--noops 20 --epochs 5 --trials 1 --workers 1", "ratio"),
 }
 

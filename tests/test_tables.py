@@ -2,6 +2,9 @@
 
 import csv
 import io
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,16 +16,19 @@ import scipy.stats
 from ledger_fixture import ROWS, made_up_scores, signature, write_ledger
 
 from analysis import ablation_tables, load, stats
+from analysis.table import Table, save
+from analysis.wording import higher_is_better
 
 METRIC = "test/macro_f1"
+GLOSSARY = Path(__file__).parent.parent / "docs/metrics.md"
 
 
-def _table(store: Path, **ledger: Any) -> ablation_tables.Table:
+def _table(store: Path, **ledger: Any) -> Table:
     write_ledger(store, **ledger)
     return ablation_tables.build(load.frame(store, "made_up"), load.plan(store, "made_up"))
 
 
-def _column(table: ablation_tables.Table, name: str) -> dict[str, str]:
+def _column(table: Table, name: str) -> dict[str, str]:
     header, body, _ = table.cells()
     return {line[0]: line[header.index(name)] for line in body}
 
@@ -250,8 +256,7 @@ def test_random_windows_are_marked_wherever_the_table_goes(tmp_path: Path) -> No
 def test_contrasts_are_a_second_table_with_holm_of_its_own(tmp_path: Path) -> None:
     contrasts = [("z_one_way", "shuffled_samples"), ("z_two_way", "z_one_way")]
     table = _table(tmp_path, contrasts=contrasts)
-    small = table.contrasts
-    assert small is not None
+    small = dict(table.below)["contrasts"]
     pairs = stats.per_pair(load.frame(tmp_path, "made_up"), METRIC, "fold")
     raw = [scipy.stats.ttest_rel(pairs[a], pairs[b]).pvalue for a, b in contrasts]
     assert list(small.numeric["p"]) == pytest.approx(raw)
@@ -308,10 +313,12 @@ def test_validation_may_be_the_primary_metric(tmp_path: Path) -> None:
 def test_the_same_ledger_gives_the_same_bytes(tmp_path: Path) -> None:
     def written(store: Path, out: Path) -> dict[str, bytes]:
         table = _table(store, contrasts=[("z_one_way", "vqshape")], failed=[("z_one_way", 1, 2)])
-        return {path.name: path.read_bytes() for path in ablation_tables.save(table, out, "made_up")}
+        return {path.name: path.read_bytes() for path in save(table, out, "made_up")}
 
     first = written(tmp_path / "a", tmp_path / "one")
-    assert set(first) == {"made_up.md", "made_up.csv", "made_up.tex", "made_up-contrasts.csv"}
+    assert set(first) == {
+        *(f"made_up{end}" for end in (".md", ".csv", ".tex", "-standalone.tex", "-contrasts.csv"))
+    }
     assert first == written(tmp_path / "b", tmp_path / "two")
     assert {path.name for path in (tmp_path / "one").iterdir()} == set(first)
 
@@ -347,3 +354,23 @@ def test_a_row_named_in_brackets_or_stars_is_no_argument_of_latex_and_no_emphasi
     body = built.to_latex().split(r"\midrule")[1]
     assert "\n{}[red] &" in body and "\n{}*star* &" in body
     assert r"| \*star\* " in built.to_markdown() and r"\*\*bold\*\*" in built.to_markdown()
+
+
+HOSTILE = ("supervised", "50%_a&b", "x<y|z", r"back\slash{}", "~^#$", "a--b---c", "σ and µ × 2", "[red]")  # noqa: RUF001
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
+def test_latex_compiles_alone_whatever_rows_are_called(tmp_path: Path) -> None:
+    table = _table(tmp_path, rows=HOSTILE, fixed=(), contrasts=[HOSTILE[1:3]], failed=[(HOSTILE[3], 0, 0)])
+    save(table, tmp_path / "out", "made_up")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "made_up-standalone.tex"]
+    ran = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stdout[-2000:]
+    assert (tmp_path / "out/made_up-standalone.pdf").stat().st_size > 1000
+
+
+def test_metrics_are_ranked_by_the_side_that_the_glossary_calls_better() -> None:
+    lines = re.findall(r"^\| `([^`]+)` \| (up|down|) *\|", GLOSSARY.read_text(), flags=re.MULTILINE)
+    assert len(lines) > 40
+    for name, better in lines:
+        assert higher_is_better(name) == {"up": True, "down": False, "": None}[better], name
