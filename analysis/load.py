@@ -6,10 +6,13 @@ Reads `runs/sweeps/<sweep>/plan.json` and `runs/trials/<signature>/`; no server,
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 
+By = Literal["class", "subject"]
+PARTS: dict[By, str] = {"class": "per_class_f1", "subject": "per_subject_macro_f1"}
 CELL = ["row", "variant", "seed", "fold", "signature"]
 
 
@@ -31,17 +34,19 @@ def frame(store: Path, sweep: str) -> pd.DataFrame:
 
     Columns: row, variant, seed (Int64, null = the row has no randomness), fold, signature, status (done,
     failed or missing), error ("" if none), failure (how it failed in a word or two, "failed" where the result
-    doesn't say, "" if it didn't), data/validation; then every metric, sorted, as floats; `cost/*` as floats;
-    `env/*` as strings. A search's pruned trials leave no result, and are no cells.
+    doesn't say, "" if it didn't), data/validation, finished (ISO time or ""), budget/epochs (Int64, null
+    where no epoch is trained); then every metric, sorted, as floats; `cost/*` as floats; `env/*` as strings.
+    A search's pruned trials leave no result, and are no cells.
     """
     cells = plan(store, sweep)["cells"]
-    by_signature = {s: _result(Path(store), s) for s in {cell["signature"] for cell in cells}}
-    results = [by_signature[cell["signature"]] for cell in cells]
+    results = _results(store, cells)
     identity = _identity(cells)
     identity["status"] = [r.get("status", "missing") for r in results]
     identity["error"] = [r.get("error") or "" for r in results]
     identity["failure"] = [_failure(r) for r in results]
     identity["data/validation"] = [_part(r, "data").get("validation") for r in results]
+    identity["finished"] = pd.Series([r.get("finished_at") or "" for r in results], dtype="str")
+    identity["budget/epochs"] = pd.Series([_planned_epochs(r) for r in results], dtype="Int64")
     return pd.concat(
         [
             identity,
@@ -68,6 +73,53 @@ def curves(store: Path, sweep: str) -> pd.DataFrame:
     identity["epoch"] = pd.Series([line["epoch"] for line in lines], dtype="int64")
     numbers = [{name: value for name, value in line.items() if name != "epoch"} for line in lines]
     return pd.concat([identity, _numbers(numbers, "")], axis=1)
+
+
+def per(store: Path, sweep: str, by: By) -> pd.DataFrame:
+    """One line per done cell and class (its F1) or test subject (its macro-F1): row, seed, fold, `by`, value.
+
+    In plan order, classes and subjects as the trials have them. A class that a fold's test windows lack has
+    no line there. Raises ValueError for another `by`.
+    """
+    if by not in get_args(By):
+        raise ValueError(f"expected by 'class' or 'subject', found {by!r}")
+    cells = plan(store, sweep)["cells"]
+    owners, names, values = [], [], []
+    for cell, result in zip(cells, _results(store, cells), strict=True):
+        scores = _part(result, PARTS[by]) if result.get("status") == "done" else {}
+        owners += [cell] * len(scores)
+        names += list(scores)
+        values += list(scores.values())
+    identity = _identity(owners)[["row", "seed", "fold"]]
+    identity[by] = pd.Series(names, dtype="str")
+    identity["value"] = pd.to_numeric(pd.Series(values, dtype="object"), errors="coerce").astype("float64")
+    return identity
+
+
+def confusions(store: Path, sweep: str) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Row -> its classes and the sum of its done cells' confusion matrices (windows: true classes x predicted).
+
+    In the order of the cells; a row without a matrix is left out. A row without randomness counts once a
+    fold, the others once a seed and fold: compare rows by shares of a line, not by windows. Raises ValueError
+    where classes differ within a row.
+    """
+    cells = plan(store, sweep)["cells"]
+    found: dict[str, tuple[list[str], np.ndarray]] = {}
+    for cell, result in zip(cells, _results(store, cells), strict=True):
+        classes, matrix = _part(result, "data").get("classes"), np.asarray(result.get("confusion") or [])
+        if result.get("status") != "done" or not classes or matrix.shape != (len(classes),) * 2:
+            continue
+        known, total = found.get(cell["row"], (classes, np.zeros(matrix.shape, dtype=np.int64)))
+        if known != classes:
+            raise ValueError(f"row {cell['row']!r}: expected the classes {known}, found {classes}")
+        found[cell["row"]] = known, total + matrix
+    return found
+
+
+def _results(store: Path, cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The result of each cell; each file is read once."""
+    known = {s: _result(Path(store), s) for s in dict.fromkeys(cell["signature"] for cell in cells)}
+    return [known[cell["signature"]] for cell in cells]
 
 
 def _result(store: Path, signature: str) -> dict[str, Any]:
@@ -112,6 +164,12 @@ def _identity(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def _part(result: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A sub-dictionary of a result; a failed result may lack it."""
     return result.get(name) or {}
+
+
+def _planned_epochs(result: Mapping[str, Any]) -> int | None:
+    """The epochs that the configuration asks for, None where nothing is trained by epochs."""
+    epochs = _part(_part(result, "config"), "train").get("epochs")
+    return epochs if isinstance(epochs, int) and result.get("best_epoch") is not None else None
 
 
 def _failure(result: Mapping[str, Any]) -> str:

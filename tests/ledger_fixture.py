@@ -46,11 +46,15 @@ def write_ledger(
     environment: Callable[[str, int | None, int], Mapping[str, Any]] = lambda row, seed, fold: {},
     validation: str = "subjects",
     failures: Mapping[Cell, str] = MappingProxyType({}),
+    parts: Callable[[str, int | None, int], Mapping[str, Any]] = lambda row, seed, fold: {},
+    factors: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    dataset: str = "made_up_data",
 ) -> dict[str, Any]:
     """Write plan.json and the trials, return the plan; `rows` in file order, those in `fixed` without a seed.
 
     Cells are seed-major with the reference first, as the planner writes them.
-    `failures`: the word of a failed cell; one without is of before there were words.
+    `failures`: the word of a failed cell; one without is of before there were words. `parts`: more fields of
+    a done cell's result. `factors`: what a row sets.
     """
     order = sorted(rows, key=lambda row: row != reference)
     keys: list[Cell] = [
@@ -67,10 +71,10 @@ def write_ledger(
         "primary": "tokens",
         "reference": reference,
         "contrasts": [list(pair) for pair in contrasts],
-        "dataset": "made_up_data",
+        "dataset": dataset,
         "split": "subject_kfold" if unit == "fold" else "official",
         "unit": unit,
-        "rows": [{"name": row, "variant": row, "factors": {}} for row in rows],
+        "rows": [{"name": row, "variant": row, "factors": dict(factors.get(row, {}))} for row in rows],
         "differs": [],
         "cells": [
             {"row": row, "variant": row, "seed": seed, "fold": fold, "signature": signature(row, seed, fold)}
@@ -81,10 +85,9 @@ def write_ledger(
     (store / "sweeps" / sweep / "plan.json").write_text(json.dumps(plan))
     for key in keys:
         if key not in missing:
-            _write_trial(store, key, key in failed, scores(*key), environment(*key), validation)
-            if key in failures:
-                path = store / "trials" / signature(*key) / "result.json"
-                path.write_text(json.dumps(json.loads(path.read_text()) | {"failure": failures[key]}))
+            more = {"failure": failures[key]} if key in failures else {}
+            more |= {} if key in failed else parts(*key)
+            _write_trial(store, key, key in failed, scores(*key), environment(*key), validation, more)
     return plan
 
 
@@ -95,6 +98,7 @@ def _write_trial(
     metrics: Mapping[str, float],
     environment: Mapping[str, Any],
     validation: str,
+    more: Mapping[str, Any],
 ) -> None:
     folder = store / "trials" / signature(*key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,6 +112,7 @@ def _write_trial(
         "metrics": {} if failed else metrics,
         "cost": {} if failed else {"train_s": 1.5, "parameters": 1000},
         "environment": {"torch": "2.13.0", "device": "cpu", "threads": 1, "code": "c0ffee", **environment},
+        **more,
     }
     (folder / "result.json").write_text(json.dumps(result))
     if key[1] is not None:

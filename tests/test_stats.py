@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,74 @@ def test_curves_skip_a_truncated_last_line_and_take_the_later_of_two_equal_epoch
     assert list(mine["epoch"]) == [0, 1, 2]
     assert mine["train/loss"].iloc[-1] == 7.5
     assert "statistics" not in set(curves["row"])
+
+
+def _by_class(row: str, seed: int | None, fold: int) -> dict[str, Any]:
+    """F1s of classes a and b, of which fold 1 has only a; a subject a fold; a matrix of the cell."""
+    f1 = {"a": 0.1 * fold + 0.01 * (seed or 0), "b": 0.5}
+    return {
+        "data": {"name": "made_up_data", "validation": "subjects", "classes": ["a", "b"]},
+        "per_class_f1": {k: v for k, v in f1.items() if k == "a" or fold != 1},
+        "per_subject_macro_f1": {str(fold + 10): 0.4 + 0.1 * (seed or 0)},
+        "confusion": [[3, seed or 0], [fold, 4]],
+    }
+
+
+def test_values_by_class_and_subject_have_a_line_each_of_done_cells_alone(tmp_path: Path) -> None:
+    rows = ("vqshape", "statistics")
+    plan = write_ledger(
+        tmp_path, rows=rows, seeds=2, folds=2, failed=[("vqshape", 1, 0)], reference=None, parts=_by_class
+    )
+    classes, subjects = load.per(tmp_path, "made_up", "class"), load.per(tmp_path, "made_up", "subject")
+    keys = [tuple(cell[k] for k in ("row", "seed", "fold")) for cell in plan["cells"]]
+    expected = [
+        (row, seed, fold, name, value)
+        for row, seed, fold in keys
+        if (row, seed, fold) != ("vqshape", 1, 0)
+        for name, value in _by_class(row, seed, fold)["per_class_f1"].items()
+    ]
+    found = classes.astype({"seed": "object"}).where(classes.notna(), None)
+    assert list(found.itertuples(index=False, name=None)) == expected
+    assert list(classes) == ["row", "seed", "fold", "class", "value"]
+    assert list(subjects["subject"].unique()) == ["10", "11"] and str(subjects["seed"].dtype) == "Int64"
+    with pytest.raises(ValueError, match="expected by 'class' or 'subject', found 'fold'"):
+        load.per(tmp_path, "made_up", "fold")  # type: ignore[arg-type]
+
+
+def test_results_of_before_there_were_values_by_class_give_an_empty_frame(tmp_path: Path) -> None:
+    write_ledger(tmp_path)
+    assert load.per(tmp_path, "made_up", "class").empty and load.confusions(tmp_path, "made_up") == {}
+
+
+def test_confusion_matrices_are_summed_over_a_rows_done_cells(tmp_path: Path) -> None:
+    failed, broken = ("vqshape", 1, 0), ("vqshape", 0, 1)
+
+    def parts(row: str, seed: int | None, fold: int) -> dict[str, Any]:
+        cut = {"confusion": [[1, 2, 3]]} if (row, seed, fold) == broken else {}
+        return _by_class(row, seed, fold) | cut
+
+    rows = ("vqshape", "statistics")
+    write_ledger(tmp_path, rows=rows, seeds=2, folds=2, failed=[failed], reference=None, parts=parts)
+    found = load.confusions(tmp_path, "made_up")
+    assert [(row, classes) for row, (classes, _) in found.items()] == [(row, ["a", "b"]) for row in rows]
+    assert found["vqshape"][1].tolist() == [[6, 1], [1, 8]]
+    assert found["statistics"][1].tolist() == [[6, 0], [1, 8]]
+    assert found["vqshape"][1].dtype == np.int64
+
+
+def test_epochs_are_known_where_epochs_are_trained(tmp_path: Path) -> None:
+    config = {"config": {"train": {"epochs": 30}}}
+    write_ledger(
+        tmp_path,
+        seeds=1,
+        folds=1,
+        parts=lambda row, *_: config | {"best_epoch": None if row == "statistics" else 29},
+    )
+    frame = _read(tmp_path)
+    assert dict(frame.groupby("row")["budget/epochs"].max().dropna()) == {
+        row: 30 for row in frame["row"] if row != "statistics"
+    }
+    assert set(frame["finished"]) == {"2026-11-21T21:00:00Z"}
 
 
 def test_five_folds_of_five_seeds_are_five_pairs_and_equal_scipy(tmp_path: Path) -> None:
