@@ -10,6 +10,7 @@ import typer
 
 from experiments.cli_data import data
 from experiments.cli_doctor import doctor
+from experiments.cli_figures import figures
 from experiments.cli_run import run
 from experiments.cli_sweep import (
     DEFAULT_STORE,
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(data)
 app.command()(doctor)
+app.command()(figures)
 app.command()(sync)
 app.add_typer(text, name="text")
 

@@ -1,0 +1,105 @@
+"""A trial's code dictionary as arrays, and which trial stands for a row.
+
+W held-out windows of B series with K tokens of A axes; N codes of S samples; M channels of T samples; Y classes;
+E kinds of evidence, Q concepts; V windows kept for pictures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.wording import VALIDATION
+
+FILE = "lexicon.npz"
+ERROR = "val/series_mse"
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """lexicon.npz of one trial; what a trial has no text or no concepts for has no entries along E, Q or Y."""
+
+    shape: np.ndarray  # (N, A, S) each code decoded, standardised
+    z: np.ndarray  # (N, C)
+    window: np.ndarray  # (W,) and label, subject, predicted beside it
+    label: np.ndarray
+    subject: np.ndarray
+    predicted: np.ndarray
+    code: np.ndarray  # (W, B, K), and t, l beside it, as parts of the series
+    t: np.ndarray
+    l: np.ndarray  # noqa: E741
+    mu: np.ndarray  # (W, B, K, A), and sigma beside it
+    sigma: np.ndarray
+    token_concept: np.ndarray  # (W, B, K), -1 where none
+    p: np.ndarray  # (E, N, Q) probability that code n means concept q
+    evidence: tuple[str, ...]
+    concepts: tuple[str, ...]
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    similarity: np.ndarray | None  # (Y, Y) mean cosine of series of class y and text of class y'
+    series: np.ndarray  # (V, M, T) raw, and x_hat, its reconstruction, beside it
+    x_hat: np.ndarray | None
+    drawn: np.ndarray  # (V,) places in `window`
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(N,) tokens of each code."""
+        return np.bincount(self.code.ravel(), minlength=len(self.shape))
+
+    @property
+    def order(self) -> np.ndarray:
+        """The codes that any token has, the most used first."""
+        return np.argsort(-self.counts, kind="stable")[: int((self.counts > 0).sum())]
+
+    def names(self) -> dict[int, tuple[str, float]]:
+        """Code -> its most probable concept and how probable, by the first evidence there is."""
+        if not self.p.size:
+            return {}
+        first = self.p[0]
+        known = np.isfinite(first).all(1) & (first.sum(1) > 0)
+        return {
+            int(n): (self.concepts[first[n].argmax()], float(first[n].max())) for n in np.flatnonzero(known)
+        }
+
+
+def path(store: Path, signature: str) -> Path:
+    return Path(store) / "trials" / signature / FILE
+
+
+def read(store: Path, signature: str) -> Lexicon:
+    """A trial's lexicon. Raises OSError where there is none, ValueError where it can't be read."""
+    with np.load(path(store, signature), allow_pickle=False) as file:
+        found = {name: file[name] for name in file.files}
+    text = {name: tuple(map(str, found[name])) for name in ("evidence", "concepts", "classes", "channels")}
+    optional = {name: found.get(name) for name in ("similarity", "x_hat")}
+    try:
+        wanted = [name for name in Lexicon.__dataclass_fields__ if name not in {**text, **optional}]
+        return Lexicon(**{name: found[name] for name in wanted}, **text, **optional)
+    except KeyError as error:
+        raise ValueError(
+            f"{path(store, signature)}: expected an array {error}, found {sorted(found)}"
+        ) from None
+
+
+def ranking(frame: pd.DataFrame, rows: Sequence[str]) -> list[str]:
+    """`rows` that have a validation score, the best first: mean macro-F1 there, ties to lower series error."""
+    done = frame[(frame["status"] == "done") & frame["row"].isin(rows)]
+    if VALIDATION not in done:
+        return []
+    keys = done.assign(error=done.get(ERROR, np.inf)).groupby("row", sort=False)[[VALIDATION, "error"]].mean()
+    keys = keys.dropna(subset=[VALIDATION]).round(12)
+    return list(keys.sort_values([VALIDATION, "error"], ascending=[False, True], kind="stable").index)
+
+
+def best_trial(frame: pd.DataFrame, row: str) -> str | None:
+    """The signature of the row's trial that is best on validation; None where none is done."""
+    done = frame[(frame["status"] == "done") & (frame["row"] == row)]
+    if VALIDATION not in done or done[VALIDATION].isna().all():
+        return None
+    keys = done.assign(error=done.get(ERROR, np.inf))
+    ranked = keys.sort_values(
+        [VALIDATION, "error"], ascending=[False, True], kind="stable", na_position="last"
+    )
+    return str(ranked["signature"].iloc[0])

@@ -1,0 +1,188 @@
+"""The pages of outcomes: what each figure of scores, classes, factors, epochs and disturbances shows of a sweep.
+
+A function takes a Source and returns what it drew, or raises Missing with the reason.
+"""
+
+from collections.abc import Sequence
+
+from analysis import grid_figures, style
+from analysis.curve_figures import learning_curves, robustness, strengths
+from analysis.outcome_figures import (
+    confusion,
+    dotted,
+    paired_differences,
+    per_class_f1,
+    strip_and_interval,
+)
+from analysis.source import Drawn, Missing, Source
+from analysis.wording import metric_title
+
+MOST_PANELS = 9
+MOST_CURVES = 8
+
+
+def scores(source: Source) -> list[Drawn]:
+    frame, plan, rows = source.done(), source.plan, source.shown()
+    height, what = 0.7 + (0.32 if len(rows) <= 12 else 0.24) * len(rows), metric_title(source.metric)
+    said = f"{source.pairs()}{source.fit(len(rows))}"
+    reference = plan.get("reference")
+    if reference is None or len(rows) < 2:
+        figure = style.page(height, style.COLUMN_INCHES)
+        strip_and_interval(frame, plan, figure.subplots(), source.metric, rows)
+        text = f"{_upper(what)} of {source.sweep}: pairs, mean and 95 % t interval. {said}"
+        return [Drawn(figure, text)]
+    figure = style.page(height)
+    left, right = figure.subplots(1, 2)
+    strip_and_interval(frame, plan, left, source.metric, rows)
+    paired_differences(frame, plan, right, source.metric, rows)
+    right.set_yticklabels([])
+    text = (
+        f"{_upper(what)} of {source.sweep}: pairs, mean and 95 % t interval (left; dashed: mean of {reference}), and "
+        f"the same of the difference to {reference} in pairs (right; the intervals to read a comparison by). {said}"
+    )
+    return [Drawn(figure, text)]
+
+
+def per_class(source: Source) -> list[Drawn]:
+    if source.classes.empty:
+        raise Missing("no result has F1 by class")
+    rows = [row for row in source.shown() if row in set(source.classes["row"])]
+    names = source.classes["class"].nunique()
+    dots = dotted(len(rows), names)
+    figure = (
+        style.page(0.8 + 0.35 * names + 0.08 * len(rows), style.COLUMN_INCHES)
+        if dots
+        else style.page(1.0 + 0.19 * len(rows))
+    )
+    per_class_f1(source.classes, source.plan, figure.subplots(), rows)
+    how = "mean and 95 % t interval over pairs" if dots else "mean over pairs"
+    text = f"Test F1 of each class in percent, {how}. {source.pairs()}{source.fit(len(rows))}"
+    return [Drawn(figure, text)]
+
+
+def confusions(source: Source) -> list[Drawn]:
+    ranked = [row for row in source.ranking if row in source.confusions]
+    if not ranked:
+        raise Missing("no result has a confusion matrix")
+    reference = source.plan.get("reference")
+    rows = list(dict.fromkeys([ranked[0], *([reference] if reference in source.confusions else [])]))
+    classes = max(len(source.confusions[row][0]) for row in rows)
+    wide = len(rows) > 1 or classes > 10
+    stacked = wide and classes > 10
+    size = 3.2 if not stacked else min(0.6 + 0.22 * classes, 6.0)
+    figure = style.page(
+        size * (len(rows) if stacked else 1), style.PAGE_INCHES if wide else style.COLUMN_INCHES
+    )
+    axes = figure.subplots(*((len(rows), 1) if stacked else (1, len(rows))), squeeze=False).ravel()
+    for ax, row in zip(axes, rows, strict=True):
+        names, matrix = source.confusions[row]
+        confusion(matrix, names, ax).set_title(style.short(row))
+    best = f"{ranked[0]} (best on validation)" + (
+        f" and {reference} (the reference)" if len(rows) > 1 else ""
+    )
+    text = f"Test confusions of {best}, in percent of each true class, summed over all done cells. {source.pairs()}"
+    return [Drawn(figure, text)]
+
+
+def main_effects(source: Source) -> list[Drawn]:
+    frame, names = source.done(), _factors(source)
+    names = [n for n in names if len(grid_figures.balanced(frame, source.plan, source.metric, [n]))]
+    if not names:
+        raise Missing("no block of the grid is done at every level yet")
+    figure, axes = style.grid(
+        len(names), 3, 2.1, style.PAGE_INCHES if len(names) > 1 else style.COLUMN_INCHES, sharex=False
+    )
+    for i, (ax, name) in enumerate(zip(axes, names, strict=True)):
+        grid_figures.main_effects(frame, source.plan, name, ax, source.metric)
+        if i % 3:
+            ax.set_ylabel("")
+    text = (
+        f"{_upper(metric_title(source.metric))} at each level of {_list(names)}, over blocks of the grid that have every "
+        f"level: mean and 95 % t interval over pairs. {source.pairs()}"
+    )
+    return [Drawn(figure, text)]
+
+
+def interactions(source: Source) -> list[Drawn]:
+    frame, names = source.done(), _factors(source)
+    two = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    two = [pair for pair in two if len(grid_figures.balanced(frame, source.plan, source.metric, pair))]
+    if not two:
+        why = (
+            "one factor alone"
+            if len(names) == 1
+            else "no block of the grid is done at every pair of levels yet"
+        )
+        raise Missing(why)
+    two, left = two[:MOST_PANELS], len(two) - MOST_PANELS
+    figure, axes = style.grid(
+        len(two), 3, 2.7, style.PAGE_INCHES if len(two) > 1 else style.COLUMN_INCHES, sharex=False
+    )
+    for i, (ax, pair) in enumerate(zip(axes, two, strict=True)):
+        grid_figures.interaction(frame, source.plan, pair, ax, source.metric)
+        if i % 3:
+            ax.set_ylabel("")
+    text = (
+        f"{_upper(metric_title(source.metric))} at each two levels of {_list(names)}: mean and 95 % t interval over "
+        f"pairs. {source.pairs()}" + (f" {left} more pairs of factors are not drawn." if left > 0 else "")
+    )
+    return [Drawn(figure, text)]
+
+
+def curves(source: Source) -> list[Drawn]:
+    metric = "val/macro_f1" if "val/macro_f1" in source.curves else "train/loss"
+    if metric not in source.curves or source.curves[metric].isna().all():
+        raise Missing("no trial logs epochs")
+    logged = set(source.curves["row"][source.curves[metric].notna()])
+    rows = [row for row in source.shown() if row in logged]
+    text = f"{_upper(metric_title(metric))} by epoch: mean over pairs, band of one sd."
+    if len(rows) <= MOST_CURVES:
+        figure = style.page(2.4 + 0.08 * len(rows), style.COLUMN_INCHES)
+        learning_curves(source.curves, source.plan, figure.subplots(), metric, rows)
+        return [Drawn(figure, f"{text} {source.pairs()}")]
+    figure, axes = style.grid(len(rows), 5, 1.15)
+    reference = source.plan.get("reference")
+    for i, (ax, row) in enumerate(zip(axes, rows, strict=True)):
+        beside = reference if reference in logged and row != reference else None
+        learning_curves(source.curves, source.plan, ax, metric, [row], legend=False, beside=beside)
+        ax.set_title(style.short(row, 22), fontsize=style.SMALL_POINTS)
+        ax.set_ylabel("")
+        ax.set_xlabel("epoch" if i >= len(rows) - 5 else "")
+    figure.supylabel(metric_title(metric), fontsize=style.FONT_POINTS)
+    grey = f" Grey: {reference}." if reference in logged else ""
+    return [Drawn(figure, f"{text}{grey} {source.pairs()}{source.fit(len(source.shown()))}")]
+
+
+def disturbances(source: Source) -> list[Drawn]:
+    found = strengths(source.frame)
+    if not found:
+        raise Missing(f"no evaluation yet: run `shapelex evaluate {source.sweep}` first")
+    rows = [row for row in source.shown(MOST_CURVES)]
+    figure, axes = style.grid(len(found), 2, 2.2, sharex=False)
+    for i, (ax, kind) in enumerate(zip(axes, found, strict=True)):
+        robustness(source.frame, source.plan, kind, ax, rows, legend=False)
+        ax.set_title(kind)
+        if i % 2:
+            ax.set_ylabel("")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    text = (
+        "Test macro-F1 against the strength of each disturbance of test windows, by models trained without it: mean "
+        f"and 95 % t interval over pairs; 0 is no disturbance. {source.pairs()}{source.fit(len(rows))}"
+    )
+    return [Drawn(figure, text)]
+
+
+def _factors(source: Source) -> list[str]:
+    names = list(grid_figures.factors(source.plan).columns)
+    if not names:
+        raise Missing("the sweep has no grid")
+    return names
+
+
+def _list(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _upper(text: str) -> str:
+    return text[0].upper() + text[1:]
