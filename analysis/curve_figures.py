@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from analysis import stats
-from analysis.style import COLUMN_INCHES, DASHES, FONT_POINTS, SMALL_POINTS, finish, palette, short
+from analysis.style import COLUMN_INCHES, DASHES, FONT_POINTS, SMALL_POINTS, finish, folded, palette
 from analysis.wording import metric_scale, metric_title
 
 ROBUST = re.compile(r"robust/([^/]+)/([^/]+)/macro_f1")
@@ -56,7 +56,9 @@ def learning_curves(
             hue_order=present,
             style_order=present,
             palette={name: palette(plan)[name] for name in present},
-            dashes={name: DASHES[every.index(name) % len(DASHES)] for name in present},
+            dashes={
+                name: DASHES[every.index(name) % len(DASHES)] if len(present) > 1 else () for name in present
+            },
             errorbar="sd",
             err_kws={"alpha": 0.12, "linewidth": 0},
             linewidth=1.2,
@@ -69,7 +71,7 @@ def learning_curves(
         ax.text(
             0.5, 0.5, f"no trial logged {metric}", ha="center", fontsize=FONT_POINTS, transform=ax.transAxes
         )
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set_ylabel(metric_title(metric), fontsize=FONT_POINTS)
     return finish(ax, xlabel="epoch")
 
@@ -109,7 +111,7 @@ def robustness(
         mean, low, high = np.array([table.loc[row] for table in numbers]).T
         x = places + 0.5 * ((i + 0.5) / len(names) - 0.5)
         colour, dashes = palette(plan)[row], DASHES[every.index(row) % len(DASHES)]
-        ax.plot(x, mean, color=colour, linewidth=1.1, dashes=dashes, marker="o", ms=2.5, label=short(row))
+        ax.plot(x, mean, color=colour, linewidth=1.1, dashes=dashes, marker="o", ms=2.5, label=folded(row))
         ax.vlines(x, low, high, color=colour, linewidth=0.7)
     ax.set_xticks(places, [f"{strength:g}" for strength, _ in strengths(frame)[kind]])
     ax.set_ylabel(metric_title("test/macro_f1"), fontsize=FONT_POINTS)
@@ -123,9 +125,9 @@ def _legend(ax: Axes, names: Sequence[str]) -> None:
     handles, _ = ax.get_legend_handles_labels()
     ax.legend(
         handles,
-        [short(name) for name in names],
+        [folded(name) for name in names],
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.25),
+        bbox_to_anchor=(0.5, -0.2),
         ncols=2 if max(map(len, names)) <= 18 else 1,
         fontsize=SMALL_POINTS,
         frameon=False,

@@ -50,9 +50,7 @@ def draw(source: Source, only: Sequence[str] = ()) -> Iterator[tuple[str, Drawn 
         yield from _drawn(name, lambda name=name: FIGURES[name](source), _leaky(source))
 
 
-def _drawn(
-    name: str, make: Callable[[], list[Drawn]], leaky: bool
-) -> Iterator[tuple[str, Drawn | Missing]]:
+def _drawn(name: str, make: Callable[[], list[Drawn]], leaky: bool) -> Iterator[tuple[str, Drawn | Missing]]:
     try:
         with style.paper():
             made = make()
@@ -73,10 +71,14 @@ def save(drawn: Drawn, out: Path, name: str) -> list[Path]:
     """Write `<name>.pdf` and `<name>.png` into `out`, each atomically."""
     out.mkdir(parents=True, exist_ok=True)
     written = []
+    with style.paper():
+        # Constrained layout makes room for the tick labels it saw last, and costs as much as the drawing.
+        drawn.figure.draw_without_rendering()
     for kind, metadata in METADATA.items():
         path, partial = out / f"{name}.{kind}", out / f".{name}.{os.getpid()}.tmp"
         with style.paper():
             drawn.figure.savefig(partial, format=kind, dpi=DPI, metadata=metadata)
         os.replace(partial, path)
+        drawn.figure.set_layout_engine("none")
         written.append(path)
     return written

@@ -15,7 +15,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from analysis import stats
+from analysis import stats, style
 from analysis.style import COLUMN_INCHES, DASHES, finish, short
 from analysis.wording import metric_scale, metric_title
 
@@ -105,7 +105,8 @@ def interaction(
     first, second = over
     pairs = metric_scale(metric) * balanced(frame, plan, metric, over)
     across, lines = levels(plan, first), levels(plan, second)
-    colours = sns.color_palette("viridis", len(lines) + 1)[: len(lines)]  # the last is too pale for a line
+    graded = sns.color_palette("viridis", len(lines) + 1)[: len(lines)]  # the last is too pale for a line
+    colours = [style.variants(plan)[line] for line in lines] if second == VARIANT else graded
     for i, line in enumerate(lines):
         found = pairs.xs(line, axis=1, level=second)[across]
         bounds = np.array([stats.interval(found[level].to_numpy()) for level in across])

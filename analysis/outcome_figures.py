@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from analysis import stats
-from analysis.style import COLUMN_INCHES, finish, heat_map, palette, short
+from analysis.style import COLUMN_INCHES, SMALL_POINTS, finish, folded, heat_map, palette
 from analysis.wording import metric_scale, metric_title
 
 LINKED_ROWS = 8  # lines that link a pair across more rows than these hide the points
@@ -75,9 +75,8 @@ def paired_differences(
     _strip(ax, pd.DataFrame(columns).reindex(columns=rows), palette(plan), linked=False)
     _intervals(ax, np.array(intervals, dtype=float))
     ax.axvline(0, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
-    return _rows_axis(
-        ax, rows, f"difference to {short(reference, 24)}" + (" in points" if scale == 100 else "")
-    )
+    other = reference if len(reference) <= 18 else "the reference"
+    return _rows_axis(ax, rows, f"difference to {other}" + (" in points" if scale == 100 else ""))
 
 
 def per_class_f1(
@@ -89,7 +88,9 @@ def per_class_f1(
     """
     rows = list(palette(plan)) if rows is None else list(rows)
     ax = _axes(3.0) if ax is None else ax
-    pairs = classes.groupby(["row", "class", plan["unit"]], dropna=False, sort=False)["value"].mean()
+    pairs = (
+        classes.groupby(["row", "class", plan["unit"]], dropna=False, sort=False)["value"].mean().sort_index()
+    )
     names = list(dict.fromkeys(classes["class"]))
     mean = 100 * pairs.groupby(level=["row", "class"]).mean().unstack("class").reindex(rows)[names]
     if not dotted(len(rows), len(names)):
@@ -100,8 +101,9 @@ def per_class_f1(
             rows,
             names,
             "F1 in percent",
-            0,
+            10 * np.floor(np.nanmin(mean.to_numpy()) / 10),
             100,
+            "Blues",
             cells=inside if len(names) <= 18 else None,
         )
     for i, row in enumerate(rows):
@@ -117,7 +119,7 @@ def per_class_f1(
             "o",
             markersize=3.5,
             color=palette(plan)[row],
-            label=short(row),
+            label=folded(row),
         )
     for j in range(1, len(names)):
         ax.axhline(j - 0.5, color="0.9", linewidth=0.6, zorder=0)
@@ -130,7 +132,7 @@ def dotted(rows: int, classes: int) -> bool:
     return rows <= DOT_ROWS and rows * classes <= DOTS
 
 
-def confusion(matrix: np.ndarray, classes: Sequence[str], ax: Axes | None = None) -> Axes:
+def confusion(matrix: np.ndarray, classes: Sequence[str], ax: Axes | None = None, bar: bool = True) -> Axes:
     """A confusion matrix (true classes x predicted, windows) in percent of each true class's windows."""
     ax = _axes(3.0) if ax is None else ax
     totals = matrix.sum(1, keepdims=True)
@@ -139,9 +141,8 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], ax: Axes | None = None
     rounded = np.where(np.isnan(percent), 0, percent).round().astype(int)
     cells = np.where((matrix == 0), "", np.where(rounded == 0, "<1", rounded.astype(str)))
     few = len(classes) <= 14
-    heat_map(
-        ax, percent, classes, classes, "percent of the true class", 0, 100, "Blues", cells if few else None
-    )
+    inside, label = cells if few else None, "percent of the true class"
+    heat_map(ax, percent, classes, classes, label, 0, 100, "Blues", inside, bar)
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
     return ax
@@ -179,10 +180,12 @@ def _intervals(ax: Axes, numbers: np.ndarray) -> None:
 
 
 def _rows_axis(ax: Axes, rows: Sequence[str], xlabel: str) -> Axes:
-    ax.set_yticks(range(len(rows)), labels=[short(row) for row in rows])
+    ax.set_yticks(range(len(rows)), labels=[folded(row) for row in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_ylabel("")
-    return finish(ax, xlabel=xlabel)
+    finish(ax, xlabel=xlabel)
+    ax.tick_params(axis="y", labelsize=SMALL_POINTS)
+    return ax
 
 
 def _axes(height_inches: float) -> Axes:

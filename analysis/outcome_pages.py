@@ -5,6 +5,8 @@ A function takes a Source and returns what it drew, or raises Missing with the r
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
+
 from analysis import grid_figures, style
 from analysis.curve_figures import learning_curves, robustness, strengths
 from analysis.outcome_figures import (
@@ -15,10 +17,11 @@ from analysis.outcome_figures import (
     strip_and_interval,
 )
 from analysis.source import Drawn, Missing, Source
-from analysis.wording import metric_title
+from analysis.wording import metric_scale, metric_title
 
 MOST_PANELS = 9
-MOST_CURVES = 8
+MOST_CURVES = 5
+MOST_LINES = 6
 
 
 def scores(source: Source) -> list[Drawn]:
@@ -52,7 +55,7 @@ def per_class(source: Source) -> list[Drawn]:
     figure = (
         style.page(0.8 + 0.35 * names + 0.08 * len(rows), style.COLUMN_INCHES)
         if dots
-        else style.page(1.0 + 0.19 * len(rows))
+        else style.page(1.0 + (0.19 if max(map(len, rows)) <= style.LONGEST_NAME else 0.24) * len(rows))
     )
     per_class_f1(source.classes, source.plan, figure.subplots(), rows)
     how = "mean and 95 % t interval over pairs" if dots else "mean over pairs"
@@ -61,7 +64,10 @@ def per_class(source: Source) -> list[Drawn]:
 
 
 def confusions(source: Source) -> list[Drawn]:
-    ranked = [row for row in source.ranking if row in source.confusions]
+    try:
+        ranked = [row for row in source.ranking if row in source.confusions]
+    except ValueError as error:
+        raise Missing(str(error)) from None
     if not ranked:
         raise Missing("no result has a confusion matrix")
     reference = source.plan.get("reference")
@@ -76,7 +82,7 @@ def confusions(source: Source) -> list[Drawn]:
     axes = figure.subplots(*((len(rows), 1) if stacked else (1, len(rows))), squeeze=False).ravel()
     for ax, row in zip(axes, rows, strict=True):
         names, matrix = source.confusions[row]
-        confusion(matrix, names, ax).set_title(style.short(row))
+        confusion(matrix, names, ax, bar=stacked or ax is axes[-1]).set_title(style.folded(row, 40))
     best = f"{ranked[0]} (best on validation)" + (
         f" and {reference} (the reference)" if len(rows) > 1 else ""
     )
@@ -138,16 +144,18 @@ def curves(source: Source) -> list[Drawn]:
     text = f"{_upper(metric_title(metric))} by epoch: mean over pairs, band of one sd."
     if len(rows) <= MOST_CURVES:
         figure = style.page(2.4 + 0.08 * len(rows), style.COLUMN_INCHES)
-        learning_curves(source.curves, source.plan, figure.subplots(), metric, rows)
+        _capped(learning_curves(source.curves, source.plan, figure.subplots(), metric, rows), metric)
         return [Drawn(figure, f"{text} {source.pairs()}")]
     figure, axes = style.grid(len(rows), 5, 1.15)
     reference = source.plan.get("reference")
     for i, (ax, row) in enumerate(zip(axes, rows, strict=True)):
         beside = reference if reference in logged and row != reference else None
         learning_curves(source.curves, source.plan, ax, metric, [row], legend=False, beside=beside)
-        ax.set_title(style.short(row, 22), fontsize=style.SMALL_POINTS)
+        ax.set_title(style.folded(row, 24), fontsize=style.SMALL_POINTS)
         ax.set_ylabel("")
-        ax.set_xlabel("epoch" if i >= len(rows) - 5 else "")
+        ax.set_xlabel("")
+    _capped(axes[0], metric)
+    figure.supxlabel("epoch", fontsize=style.FONT_POINTS)
     figure.supylabel(metric_title(metric), fontsize=style.FONT_POINTS)
     grey = f" Grey: {reference}." if reference in logged else ""
     return [Drawn(figure, f"{text}{grey} {source.pairs()}{source.fit(len(source.shown()))}")]
@@ -157,7 +165,7 @@ def disturbances(source: Source) -> list[Drawn]:
     found = strengths(source.frame)
     if not found:
         raise Missing(f"no evaluation yet: run `shapelex evaluate {source.sweep}` first")
-    rows = [row for row in source.shown(MOST_CURVES)]
+    rows = [row for row in source.shown(MOST_LINES)]
     figure, axes = style.grid(len(found), 2, 2.2, sharex=False)
     for i, (ax, kind) in enumerate(zip(axes, found, strict=True)):
         robustness(source.frame, source.plan, kind, ax, rows, legend=False)
@@ -171,6 +179,12 @@ def disturbances(source: Source) -> list[Drawn]:
         f"and 95 % t interval over pairs; 0 is no disturbance. {source.pairs()}{source.fit(len(rows))}"
     )
     return [Drawn(figure, text)]
+
+
+def _capped(ax: Axes, metric: str) -> None:
+    """A band of one sd knows no bounds, a percentage does."""
+    if metric_scale(metric) == 100:
+        ax.set_ylim(top=min(ax.get_ylim()[1], 101))
 
 
 def _factors(source: Source) -> list[str]:

@@ -25,7 +25,9 @@ def critical_difference(sources: Sequence[Source]) -> list[Drawn]:
     ranks = means.rank(ascending=False).mean(axis=1)
     pairs = [(a, b) for i, a in enumerate(means.index) for b in means.index[i + 1 :]]
     tested = [
-        None if np.allclose(means.loc[a], means.loc[b]) else float(scipy.stats.wilcoxon(means.loc[a], means.loc[b]).pvalue)
+        None
+        if np.allclose(means.loc[a], means.loc[b])
+        else float(scipy.stats.wilcoxon(means.loc[a], means.loc[b]).pvalue)
         for a, b in pairs
     ]
     p = pd.DataFrame(1.0, index=means.index, columns=means.index)
@@ -39,4 +41,6 @@ def critical_difference(sources: Sequence[Source]) -> list[Drawn]:
         f"Mean rank by {metric_title(sources[0].metric)} over n = {n} data sets; rows under one bar do not differ at 5 % "
         f"(Wilcoxon, Holm over {len(pairs)} pairs)."
     )
+    if (smallest := len(pairs) * 2 / 2**n) > 1 - stats.LEVEL:
+        text += f" With {n} data sets no pair can: the smallest adjusted p is {min(smallest, 1):.3g}."
     return [Drawn(figure, text)]

@@ -4,6 +4,7 @@ Sizes are those of print: a figure goes into a paper at its own width (one colum
 7 pt. Colours are seaborn's colour-blind safe ones, the two palest last.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -52,7 +53,7 @@ def palette(plan: Mapping[str, Any]) -> dict[str, Any]:
 
     Of a single variant each row has its hue. Hues repeat after ten; dashes, order and labels then tell apart.
     """
-    hues = [sns.color_palette("colorblind", 10)[i] for i in PALE_LAST]
+    hues = _hues()
     rows_of: dict[str, list[str]] = {}
     for row in plan["rows"]:
         rows_of.setdefault(row["variant"], []).append(row["name"])
@@ -64,6 +65,10 @@ def palette(plan: Mapping[str, Any]) -> dict[str, Any]:
         for j, name in enumerate(names)
     }
     return {row["name"]: colours[row["name"]] for row in plan["rows"]}
+
+
+def _hues() -> list[Any]:
+    return [sns.color_palette("colorblind", 10)[i] for i in PALE_LAST]
 
 
 def _shade(hue: Any, part: float | None) -> Any:
@@ -89,10 +94,22 @@ def shown(plan: Mapping[str, Any], validation: pd.Series, most: int = MOST_ROWS)
     return [name for name in names if name in kept]
 
 
+def variants(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Variant -> its hue."""
+    names = dict.fromkeys(row["variant"] for row in plan["rows"])
+    return {name: _hues()[i % 10] for i, name in enumerate(names)}
+
+
 def short(name: str, most: int = LONGEST_NAME) -> str:
     """`name`, its middle left out where it is too long for a margin."""
     half = (most - 1) // 2
     return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
+
+
+def folded(name: str, most: int = LONGEST_NAME) -> str:
+    """`name` on one line or, where it is too long, on two, broken at a space; what two can't hold is left out."""
+    lines = textwrap.wrap(name, most, break_on_hyphens=False)
+    return "\n".join(lines) if len(lines) <= 2 else short(name, 2 * most).replace("…", "…\n")
 
 
 def page(height_inches: float, width_inches: float = PAGE_INCHES) -> Figure:
@@ -125,8 +142,9 @@ def heat_map(
     vmax: float | None = None,
     cmap: str = "viridis",
     cells: np.ndarray | None = None,
+    bar: bool = True,
 ) -> Axes:
-    """`values` (rows x columns) as colours with a colour bar; `cells`: what to print inside, of equal shape."""
+    """`values` (rows x columns) as colours, with a colour bar; `cells`: what to print inside, same shape."""
     sns.heatmap(
         pd.DataFrame(values),
         ax=ax,
@@ -136,11 +154,11 @@ def heat_map(
         annot=False if cells is None else cells,
         fmt="",
         annot_kws={"fontsize": SMALL_POINTS},
-        cbar_kws={"label": label, "aspect": 30, "pad": 0.02},
+        cbar=bar,
+        cbar_kws={"label": label, "aspect": 30, "pad": 0.02} if bar else None,
         linewidths=0,
-        rasterized=False,
     )
-    ax.set_yticks(np.arange(len(rows)) + 0.5, [short(name) for name in rows], rotation=0)
+    ax.set_yticks(np.arange(len(rows)) + 0.5, [folded(name) for name in rows], rotation=0)
     every = len(columns) <= 30
     steep = sum(map(len, columns)) > 40
     places = range(len(columns)) if every else range(0, len(columns), -(-len(columns) // 30))
@@ -162,6 +180,7 @@ def finish(ax: Axes, xlabel: str) -> Axes:
     ax.tick_params(labelsize=FONT_POINTS)
     sns.despine(ax=ax)
     # Drawing changes the tick labels, and constrained layout makes room for those it saw last.
-    if (figure := ax.get_figure(root=True)) is not None:
+    # A page of many panels is drawn once, as it is saved.
+    if (figure := ax.get_figure(root=True)) is not None and len(figure.axes) == 1:
         figure.draw_without_rendering()
     return ax
