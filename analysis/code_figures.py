@@ -12,15 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.lexicon import Lexicon
-from analysis.style import PAGE_INCHES, SMALL_POINTS, heat_map, page, short
+from analysis.style import PAGE_INCHES, SMALL_POINTS, folded, heat_map, page, short
 
 MOST_CODES = 64
+MOST_COLUMNS = 48  # of a heat map, each with its number
 ACROSS = 8
-PANEL_INCHES = 0.82
+PANEL_INCHES = 0.8
+NAME_LETTERS = 15
 
 
 def codebook(lexicon: Lexicon, most: int = MOST_CODES) -> Figure:
-    """Each code decoded, the most used first: number, share of tokens, and its name with a probability, if any.
+    """Each code decoded, the most used first: its number, its share of tokens, and its name if it has one.
 
     A line per axis where a code has several (channels joint).
     """
@@ -29,7 +31,8 @@ def codebook(lexicon: Lexicon, most: int = MOST_CODES) -> Figure:
     axes_of = lexicon.shape.shape[1]
     colours = sns.color_palette("colorblind", axes_of) if axes_of > 1 else [(0.15, 0.15, 0.15)]
     lines = -(-len(order) // ACROSS)
-    figure = page(lines * (PANEL_INCHES + 0.12 * bool(names)) + 0.3 * (axes_of > 1))
+    longest = max((len(folded(name, NAME_LETTERS).splitlines()) for name, _ in names.values()), default=0)
+    figure = page(lines * (PANEL_INCHES + 0.12 * longest) + 0.3 * (axes_of > 1))
     grid = figure.subplots(lines, ACROSS, squeeze=False, sharex=True, sharey=True)
     for ax in grid.ravel():
         ax.set_axis_off()
@@ -37,9 +40,9 @@ def codebook(lexicon: Lexicon, most: int = MOST_CODES) -> Figure:
         ax.axhline(0, color="0.85", linewidth=0.5, zorder=0)
         for a in range(axes_of):
             ax.plot(lexicon.shape[n, a], color=colours[a], linewidth=1.1 if axes_of == 1 else 0.8)
-        title = f"{n}: {100 * share[n]:.1f} %"
+        title = f"{n}: {100 * share[n]:.1f} %" if share[n] >= 0.0005 else f"{n}: <0.1 %"
         if n in names:
-            title += f"\n{short(names[n][0], 15)}"
+            title += f"\n{folded(names[n][0], NAME_LETTERS)}"
         ax.set_title(title, fontsize=SMALL_POINTS, pad=2)
     if axes_of > 1:
         figure.legend(
@@ -52,8 +55,8 @@ def codebook(lexicon: Lexicon, most: int = MOST_CODES) -> Figure:
     return figure
 
 
-def usage(lexicon: Lexicon, by: str, ax: Axes | None = None, most: int = MOST_CODES) -> Axes:
-    """How often each class or subject (`by`) uses each code, in percent of its tokens; the most used codes first."""
+def usage(lexicon: Lexicon, by: str, ax: Axes | None = None, most: int = MOST_COLUMNS) -> Axes:
+    """Use of each code by class or subject (`by`), in percent of its tokens; the most used codes first."""
     if by not in ("class", "subject"):
         raise ValueError(f"expected by 'class' or 'subject', found {by!r}")
     owner = lexicon.label if by == "class" else lexicon.subject
@@ -78,7 +81,7 @@ def usage_inches(rows: int) -> float:
     return 0.6 + 0.17 * max(rows, 4)
 
 
-def sub_actions(lexicon: Lexicon, evidence: str, ax: Axes | None = None, most: int = MOST_CODES) -> Axes:
+def sub_actions(lexicon: Lexicon, evidence: str, ax: Axes | None = None, most: int = MOST_COLUMNS) -> Axes:
     """Probability that each code means each concept by one kind of evidence: concepts x codes.
 
     Codes that any token has, at most `most`, sorted by their most probable concept, the surest first.
@@ -94,18 +97,26 @@ def sub_actions(lexicon: Lexicon, evidence: str, ax: Axes | None = None, most: i
     return ax
 
 
-def similarity(lexicon: Lexicon, ax: Axes | None = None, title: str = "", inside: bool = True) -> Axes:
-    """Mean cosine of the series of each class (down) and the text of each class (across)."""
+def similarity(
+    lexicon: Lexicon,
+    ax: Axes | None = None,
+    limits: tuple[float | None, float | None] = (None, None),
+    inside: bool = True,
+    bar: bool = True,
+) -> Axes:
+    """Mean cosine of the series of each class (down) and the text of each class (across).
+
+    `limits`: of the colours, for panels that share them; `inside`: whether the numbers have room.
+    """
     values = np.empty((0, 0)) if lexicon.similarity is None else lexicon.similarity
     if not values.size:
         raise ValueError("expected a trial that reads text, found no similarities")
     ax = plt.subplots(figsize=(3.4, 2.9), layout="constrained")[1] if ax is None else ax
     cells = np.array([[f"{v:.2f}".replace("0.", ".", 1) for v in line] for line in values])
-    few = inside and len(values) <= 8
-    heat_map(ax, values, lexicon.classes, lexicon.classes, "cosine", cells=cells if few else None)
+    names, numbers = lexicon.classes, cells if inside else None
+    heat_map(ax, values, names, names, "cosine", *limits, cells=numbers, bar=bar)
     ax.set_xlabel("text of class")
     ax.set_ylabel("series of class")
-    ax.set_title(title)
     return ax
 
 

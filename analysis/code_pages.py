@@ -1,15 +1,19 @@
 """The pages of codes: what each figure of a trial's code dictionary shows.
 
-They are of the validation-best trial of the validation-best row that kept its codes. A function takes a Source and
-returns what it drew, or raises Missing with the reason.
+They are of the validation-best trial of the validation-best row that kept its codes. A function takes a
+Source and returns what it drew, or raises Missing with the reason.
 """
 
 import math
+
+import numpy as np
 
 from analysis import code_figures, lexicon, series_figures, style
 from analysis.source import Drawn, Missing, Source
 
 MOST_PANELS = 6
+ACROSS = 3
+INSIDE_INCHES = 0.22  # what a number in a cell needs
 PAGE_HEIGHT_INCHES = 9.0
 
 
@@ -20,8 +24,9 @@ def codebook(source: Source) -> list[Drawn]:
     part = 100 * found.counts[found.order[:shown]].sum() / max(found.counts.sum(), 1)
     named = f" Names: the most probable sub-action by {found.evidence[0]}." if found.names() else ""
     text = (
-        f"Codes of {whose}, each decoded and standardised, the most used first, with its share of tokens: {shown} of "
-        f"{used} in use ({part:.0f} % of tokens); {len(found.shape) - used} of {len(found.shape)} are unused.{named}"
+        f"Codes of {whose}, each decoded and standardised, the most used first, with its share of tokens: "
+        f"{shown} of {used} in use ({part:.0f} % of tokens); {len(found.shape) - used} of {len(found.shape)} "
+        f"are unused.{named}"
     )
     return [Drawn(figure, text)]
 
@@ -38,7 +43,7 @@ def code_usage(source: Source) -> list[Drawn]:
     for ax in axes[:-1]:
         ax.set_xlabel("")
     alone = "" if len(owners) > 1 else " The data have no subjects."
-    left = len(found.order) - code_figures.MOST_CODES
+    left = len(found.order) - code_figures.MOST_COLUMNS
     more = f" {left} rarer codes are left out." if left > 0 else ""
     text = f"Use of codes by {' and by '.join(owners)}, in percent of its tokens, of {whose}.{more}{alone}"
     return [Drawn(figure, text)]
@@ -51,8 +56,9 @@ def reconstruction(source: Source) -> list[Drawn]:
     figure, left = series_figures.reconstructions(found)
     more = f" {left} tokens found no room." if left else ""
     text = (
-        f"Windows on their liveliest channel with their reconstruction, and below each its tokens where they start and "
-        f"end, as their codes' decoded shapes, numbered and coloured by code, of {whose}.{more}"
+        "Windows on their liveliest channel with their reconstruction, in deviations of the training windows, "
+        "and below each its tokens where they start and end, as their codes' decoded shapes, numbered and "
+        f"coloured by code, of {whose}.{more}"
     )
     return [Drawn(figure, text)]
 
@@ -71,22 +77,29 @@ def text_similarity(source: Source) -> list[Drawn]:
             break
     if not found:
         raise Missing("no row reads text")
-    classes = max(len(one.classes) for one in found.values())
-    across = 1 if len(found) == 1 else 2 if classes > 6 or len(found) in (2, 4) else 3
-    width = style.COLUMN_INCHES if len(found) == 1 else style.PAGE_INCHES
+    across = min(len(found), ACROSS)
     lines = math.ceil(len(found) / across)
-    figure = style.page((0.75 + 0.62 * width / across) * lines, width)
-    axes = figure.subplots(lines, across, squeeze=False).ravel()
+    width = style.COLUMN_INCHES if across == 1 else style.PAGE_INCHES
+    classes = max(len(one.classes) for one in found.values())
+    panel = (width - 1.7) / across
+    figure = style.page((panel + 0.3) * lines + 1.1, width)
+    axes = figure.subplots(lines, across, squeeze=False, sharex=True, sharey=True).ravel()
     for ax in axes[len(found) :]:
         ax.set_visible(False)
+    values = np.concatenate([one.similarity.ravel() for one in found.values() if one.similarity is not None])
+    limits = float(values.min()), float(values.max())
     for i, (ax, (row, one)) in enumerate(zip(axes, found.items(), strict=False)):
-        code_figures.similarity(one, ax, style.short(row, 26), inside=width / across > 0.5 * len(one.classes))
+        code_figures.similarity(one, ax, limits, inside=panel / classes > INSIDE_INCHES, bar=False)
+        ax.set_title(style.folded(row, 26))
         if i % across:
             ax.set_ylabel("")
+        if i < len(found) - across:
+            ax.set_xlabel("")
+    figure.colorbar(axes[0].collections[0], ax=list(axes), label="cosine", aspect=30, pad=0.02)
     text = (
         "Mean cosine of held-out series and texts by class, of the validation-best trial of "
         + ("each row that reads text" if len(found) < MOST_PANELS else f"the {MOST_PANELS} best such rows")
-        + ", the best on validation first. Series-only values never see a text; this is a diagnosis, no score."
+        + ", the best on validation first. A diagnosis, no score: the label made the text."
     )
     return [Drawn(figure, text)]
 

@@ -16,7 +16,12 @@ from analysis.style import COLUMN_INCHES, DASHES, FONT_POINTS, SMALL_POINTS, fin
 from analysis.wording import metric_scale, metric_title
 
 ROBUST = re.compile(r"robust/([^/]+)/([^/]+)/macro_f1")
-LEVELS = {"noise": "sd of noise / sd of channel", "dropped": "part of samples dropped"}
+LEVELS = {
+    "noise": "deviation of noise, in the channel's own",
+    "scale": "part by which the gain is off",
+    "rotation": "rotation in degrees",
+    "dropped": "part of steps that never arrive",
+}
 
 
 def learning_curves(
@@ -84,7 +89,9 @@ def strengths(frame: pd.DataFrame) -> dict[str, list[tuple[float, str]]]:
             found.setdefault(match.group(1), [(0.0, "test/macro_f1")]).append(
                 (float(match.group(2)), str(name))
             )
-    return {kind: sorted(metrics) for kind, metrics in found.items()}
+    return {
+        kind: sorted(found[kind]) for kind in [*LEVELS, *sorted(set(found) - set(LEVELS))] if kind in found
+    }
 
 
 def robustness(
@@ -95,7 +102,7 @@ def robustness(
     rows: Sequence[str] | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Test macro-F1 against the strength of one kind of disturbance: mean over pairs, 95 % t interval, by row.
+    """Test macro-F1 against the strength of a disturbance: mean over pairs and 95 % t interval of each row.
 
     Over the trials that were evaluated at every strength. Rows stand side by side at a strength, lest their
     intervals hide each other; the axis is in steps, not to scale.

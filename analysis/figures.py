@@ -1,7 +1,8 @@
 """Every figure that a sweep's ledger can give, by name, as PDF and PNG for a two-column paper."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from analysis import code_pages, outcome_pages, rank_page, style
@@ -10,7 +11,7 @@ from analysis.outcome_figures import strip_and_interval
 from analysis.source import Drawn, Missing, Source
 from analysis.style import palette
 
-__all__ = ["FIGURES", "OVER_SWEEPS", "draw", "learning_curves", "palette", "save", "strip_and_interval"]
+__all__ = ["FIGURES", "OVER_SWEEPS", "draw", "learning_curves", "palette", "save", "save_captions", "strip_and_interval"]
 
 DPI = 300
 # Without dates and versions: the same ledger gives the same bytes.
@@ -42,7 +43,7 @@ def draw_over(sources: Sequence[Source], only: Sequence[str] = ()) -> Iterator[t
 
 
 def draw(source: Source, only: Sequence[str] = ()) -> Iterator[tuple[str, Drawn | Missing]]:
-    """Name and figure, one at a time, of one sweep; `only`: these names, else all. The caller saves or drops it.
+    """Name and figure, one at a time, of one sweep; `only`: of these names, else of all.
 
     Raises FileNotFoundError for a sweep without a plan, KeyError for an unknown name.
     """
@@ -82,3 +83,20 @@ def save(drawn: Drawn, out: Path, name: str) -> list[Path]:
         drawn.figure.set_layout_engine("none")
         written.append(path)
     return written
+
+
+def save_captions(captions: Mapping[str, str], out: Path) -> Path:
+    """Write the captions of figures, by name, to `captions.md` in `out`; of others they stay as they are."""
+    path, partial = out / "captions.md", out / f".captions.{os.getpid()}.tmp"
+    known = dict(_entries(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    known |= captions
+    text = "".join(f"- `{name}`: {' '.join(known[name].split())}\n" for name in sorted(known))
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(partial, path)
+    return path
+
+
+def _entries(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        if match := re.fullmatch(r"- `([^`]+)`: (.*)", line):
+            yield match[1], match[2]

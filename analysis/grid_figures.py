@@ -1,13 +1,11 @@
-"""What the factors of a grid do: main effects and two-way interactions. Each figure takes and returns an axis.
+"""What the factors of a grid do: main effects and two-way interactions. Each takes and returns an axis.
 
-A factor is what rows of one variant differ in, and the variant itself where several share the grid. Levels are
-compared like with like: over the blocks (fold, seed and the other factors' levels) that have a result at every
-level, averaged within a pair, so that a hole in the grid moves no level alone.
+Factors and their levels are design's, as in the table of factors; a level's mean is over all rows of the
+complete grid that have it, within each pair.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,121 +14,93 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from analysis import stats, style
+from analysis.design import VARIANT, design
+from analysis.design import short as short_settings
 from analysis.style import COLUMN_INCHES, DASHES, finish, short
 from analysis.wording import metric_scale, metric_title
 
-VARIANT = "variant"
+
+class Grid(NamedTuple):
+    """levels: rows x factors, each level as text, every combination once. pairs: pairs x rows, the metric."""
+
+    levels: pd.DataFrame
+    pairs: pd.DataFrame
+
+    @property
+    def factors(self) -> list[str]:
+        return list(self.levels.columns)
+
+    def across(self, factor: str) -> list[str]:
+        """Its levels: numbers in their order, others as the file has them."""
+        found = list(dict.fromkeys(self.levels[factor]))
+        try:
+            return sorted(found, key=float)
+        except ValueError:
+            return found
+
+    def means(self, *over: str) -> pd.DataFrame:
+        """Pairs x levels of one factor, or x (level, level) of two: means over the rows that have them."""
+        by = [self.levels[name] for name in over]
+        return self.pairs[list(self.levels.index)].T.groupby(by[0] if len(by) == 1 else by).mean().T
+
+    def name(self, factor: str) -> str:
+        return short_settings(self.factors)[factor]
 
 
-def factors(plan: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows of the grid x factors, each level as text, levels in the order of the plan; no columns without a grid.
-
-    A row that lacks a factor (a baseline has no codes) is left out.
-    """
-    rows = {row["name"]: row for row in plan["rows"]}
-    by_variant: dict[str, dict[str, set[str]]] = {}
-    for row in rows.values():
-        for name, level in row["factors"].items():
-            by_variant.setdefault(row["variant"], {}).setdefault(name, set()).add(_level(level))
-    names = [
-        name
-        for name in dict.fromkeys(name for row in rows.values() for name in row["factors"])
-        if any(len(levels.get(name, ())) > 1 for levels in by_variant.values())
-    ]
-    if not names:
-        return pd.DataFrame(index=pd.Index(rows, name="row"))
-    levels = {
-        row: [_level(found["factors"].get(name)) for name in names] + [found["variant"]]
-        for row, found in rows.items()
-        if all(name in found["factors"] for name in names)
-    }
-    table = pd.DataFrame.from_dict(levels, orient="index", columns=[*names, VARIANT]).rename_axis(index="row")
-    return table if table[VARIANT].nunique() > 1 else table.drop(columns=VARIANT)
+def crossed(frame: pd.DataFrame, plan: Mapping[str, Any], metric: str) -> Grid | None:
+    """The complete grid of the plan's rows that have results; None where nothing is crossed. The pairs are
+    those for which every row of the grid has a result: there may be none yet."""
+    every = stats.per_pair(frame, metric, plan["unit"])
+    found = design(plan, list(every.columns[every.notna().any()]))
+    if found is None:
+        return None
+    return Grid(found.levels, stats.per_pair(frame, metric, plan["unit"], common=list(found.levels.index)))
 
 
-def levels(plan: Mapping[str, Any], factor: str) -> list[str]:
-    """Numbers in their order, other levels as the plan has them."""
-    found = list(dict.fromkeys(factors(plan)[factor]))
-    try:
-        return sorted(found, key=float)
-    except ValueError:
-        return found
-
-
-def balanced(frame: pd.DataFrame, plan: Mapping[str, Any], metric: str, over: Sequence[str]) -> pd.DataFrame:
-    """`metric` as pairs x combinations of the levels of `over` (columns), over the blocks that have them all.
-
-    Empty where no block has. Columns: the level for one factor, a tuple of levels for several.
-    """
-    table = factors(plan)
-    done = frame[(frame["status"] == "done") & frame["row"].isin(table.index)]
-    cells = done[["row", "seed", "fold"]].assign(value=done[metric]).dropna(subset=["value"])
-    cells = cells.join(table, on="row")
-    others = [name for name in table.columns if name not in over]
-    wide = cells.pivot_table(
-        index=["fold", "seed", *others], columns=list(over), values="value", aggfunc="mean", dropna=True
-    )
-    wanted = pd.MultiIndex.from_product([levels(plan, name) for name in over], names=list(over))
-    columns = wanted.get_level_values(0) if len(over) == 1 else wanted
-    whole = wide.reindex(columns=columns).dropna()
-    return whole.groupby(level=plan["unit"]).mean()
-
-
-def main_effects(
-    frame: pd.DataFrame,
-    plan: Mapping[str, Any],
-    factor: str,
-    ax: Axes | None = None,
-    metric: str = "test/macro_f1",
-) -> Axes:
+def main_effect(grid: Grid, factor: str, metric: str, ax: Axes | None = None) -> Axes:
     """Mean and 95 % t interval over pairs at each level of one factor, the other factors averaged."""
     ax = _axes() if ax is None else ax
-    pairs = metric_scale(metric) * balanced(frame, plan, metric, [factor])
-    bounds = np.array([stats.interval(pairs[level].to_numpy()) for level in pairs])
-    places = np.arange(pairs.shape[1])
+    names = grid.across(factor)
+    pairs = metric_scale(metric) * grid.means(factor)[names]
+    bounds = np.array([stats.interval(pairs[level].to_numpy()) for level in names])
+    places = np.arange(len(names))
     ax.vlines(places, bounds[:, 0], bounds[:, 1], color="black", linewidth=1)
     ax.plot(places, pairs.mean(), "D", color="black", markersize=3.5)
-    return _levels_axis(ax, list(pairs.columns), factor, metric)
+    return _levels_axis(ax, names, grid.name(factor), metric)
 
 
 def interaction(
-    frame: pd.DataFrame,
-    plan: Mapping[str, Any],
+    grid: Grid,
     over: tuple[str, str],
+    metric: str,
+    colours: Mapping[str, Any],
     ax: Axes | None = None,
-    metric: str = "test/macro_f1",
 ) -> Axes:
-    """Means at each pair of levels: the first factor across, a line per level of the second, 95 % t intervals."""
+    """Means at each two levels: the first factor across, a line a level of the second, 95 % t intervals.
+
+    `colours`: of variants, where they are the lines.
+    """
     ax = _axes() if ax is None else ax
     first, second = over
-    pairs = metric_scale(metric) * balanced(frame, plan, metric, over)
-    across, lines = levels(plan, first), levels(plan, second)
-    graded = sns.color_palette("viridis", len(lines) + 1)[: len(lines)]  # the last is too pale for a line
-    colours = [style.variants(plan)[line] for line in lines] if second == VARIANT else graded
+    pairs = metric_scale(metric) * grid.means(first, second)
+    across, lines = grid.across(first), grid.across(second)
+    graded = sns.color_palette("viridis", len(lines) + 1)  # the last is too pale for a line
     for i, line in enumerate(lines):
         found = pairs.xs(line, axis=1, level=second)[across]
         bounds = np.array([stats.interval(found[level].to_numpy()) for level in across])
         x = np.arange(len(across)) + 0.3 * ((i + 0.5) / len(lines) - 0.5)
-        ax.vlines(x, bounds[:, 0], bounds[:, 1], color=colours[i], linewidth=0.8)
-        ax.plot(
-            x,
-            found.mean(),
-            marker="o",
-            ms=3,
-            lw=1.1,
-            color=colours[i],
-            dashes=DASHES[i % 4],
-            label=short(line, 20),
-        )
+        colour, dashes = colours[line] if second == VARIANT else graded[i], DASHES[i % len(DASHES)]
+        ax.vlines(x, bounds[:, 0], bounds[:, 1], color=colour, linewidth=0.8)
+        ax.plot(x, found.mean(), color=colour, dashes=dashes, marker="o", ms=3, lw=1.1, label=short(line, 20))
     ax.legend(
-        title=short(_name(second), 26),
-        title_fontsize="small",
+        title=short(grid.name(second), 26),
+        title_fontsize=style.SMALL_POINTS,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.28),
         ncols=2,
         frameon=False,
     )
-    return _levels_axis(ax, across, first, metric)
+    return _levels_axis(ax, across, grid.name(first), metric)
 
 
 def _levels_axis(ax: Axes, names: Sequence[str], factor: str, metric: str) -> Axes:
@@ -144,15 +114,7 @@ def _levels_axis(ax: Axes, names: Sequence[str], factor: str, metric: str) -> Ax
     )
     ax.set_xlim(-0.5, len(names) - 0.5)
     ax.set_ylabel(metric_title(metric))
-    return finish(ax, xlabel=_name(factor))
-
-
-def _name(factor: str) -> str:
-    return factor.rsplit(".", 1)[-1]
-
-
-def _level(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return finish(ax, xlabel=factor)
 
 
 def _axes() -> Axes:

@@ -1,7 +1,7 @@
 """A trial's code dictionary as arrays, and which trial stands for a row.
 
-W held-out windows of B series with K tokens of A axes; N codes of S samples; M channels of T samples; Y classes;
-E kinds of evidence, Q concepts; V windows kept for pictures.
+W held-out windows of B series with K tokens of A axes; N codes of S samples; M channels of T samples; Y
+classes; E kinds of evidence, Q concepts; V windows kept for pictures.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,10 @@ ERROR = "val/series_mse"
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
-    """lexicon.npz of one trial; what a trial has no text or no concepts for has no entries along E, Q or Y."""
+    """lexicon.npz of one trial; series, mu and sigma in deviations of the training windows.
+
+    Without concepts there are no entries along E and Q, without text no similarities.
+    """
 
     shape: np.ndarray  # (N, A, S) each code decoded, standardised
     z: np.ndarray  # (N, C)
@@ -39,7 +42,7 @@ class Lexicon:
     classes: tuple[str, ...]
     channels: tuple[str, ...]
     similarity: np.ndarray | None  # (Y, Y) mean cosine of series of class y and text of class y'
-    series: np.ndarray  # (V, M, T) raw, and x_hat, its reconstruction, beside it
+    series: np.ndarray  # (V, M, T), and x_hat, its reconstruction, beside it
     x_hat: np.ndarray | None
     drawn: np.ndarray  # (V,) places in `window`
 
@@ -84,7 +87,7 @@ def read(store: Path, signature: str) -> Lexicon:
 
 
 def ranking(frame: pd.DataFrame, rows: Sequence[str]) -> list[str]:
-    """`rows` that have a validation score, the best first: mean macro-F1 there, ties to lower series error."""
+    """`rows` with a validation score, the best first: mean macro-F1 there, ties to lower series error."""
     done = frame[(frame["status"] == "done") & frame["row"].isin(rows)]
     if VALIDATION not in done:
         return []

@@ -1,8 +1,7 @@
-"""How well rows do: points and intervals, differences in pairs, F1 by class, confusions. Each takes and returns
-an axis.
+"""How well rows do: points and intervals, differences in pairs, F1 by class, confusions.
 
-`frame` is load.frame's, `plan` load.plan's; a pair is a fold or a seed, as stats.per_pair has it. `rows`: those to
-draw, in order; by default all of the plan's.
+Each figure takes and returns an axis. `frame` is load.frame's, `plan` load.plan's; a pair is a fold or a
+seed, as stats.per_pair has it. `rows`: those to draw, in order; by default all of the plan's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +55,7 @@ def paired_differences(
     metric: str = "test/macro_f1",
     rows: Sequence[str] | None = None,
 ) -> Axes:
-    """Each row minus the reference: a point per pair, the mean with its 95 % t interval below, a line at none.
+    """Each row minus the reference: a point per pair, the mean and its 95 % t interval below, a line at zero.
 
     As in the table, over the cells that both rows have. Raises ValueError for a plan without a reference.
     """

@@ -1,9 +1,10 @@
-"""The pages of outcomes: what each figure of scores, classes, factors, epochs and disturbances shows of a sweep.
+"""The pages of outcomes: what each figure of scores, classes, factors, epochs and disturbances shows.
 
 A function takes a Source and returns what it drew, or raises Missing with the reason.
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 
 from matplotlib.axes import Axes
 
@@ -19,7 +20,7 @@ from analysis.outcome_figures import (
 from analysis.source import Drawn, Missing, Source
 from analysis.wording import metric_scale, metric_title
 
-MOST_PANELS = 9
+MOST_PANELS, ACROSS = 9, 3
 MOST_CURVES = 5
 MOST_LINES = 6
 
@@ -40,8 +41,9 @@ def scores(source: Source) -> list[Drawn]:
     paired_differences(frame, plan, right, source.metric, rows)
     right.set_yticklabels([])
     text = (
-        f"{_upper(what)} of {source.sweep}: pairs, mean and 95 % t interval (left; dashed: mean of {reference}), and "
-        f"the same of the difference to {reference} in pairs (right; the intervals to read a comparison by). {said}"
+        f"{_upper(what)} of {source.sweep}: pairs, mean and 95 % t interval (left; dashed: mean of "
+        f"{reference}), and the same of the difference to {reference} in pairs (right: compare rows by these). "
+        f"{said}"
     )
     return [Drawn(figure, text)]
 
@@ -86,53 +88,43 @@ def confusions(source: Source) -> list[Drawn]:
     best = f"{ranked[0]} (best on validation)" + (
         f" and {reference} (the reference)" if len(rows) > 1 else ""
     )
-    text = f"Test confusions of {best}, in percent of each true class, summed over all done cells. {source.pairs()}"
+    text = (
+        f"Test confusions of {best}, in percent of each true class, summed over done cells. {source.pairs()}"
+    )
     return [Drawn(figure, text)]
 
 
 def main_effects(source: Source) -> list[Drawn]:
-    frame, names = source.done(), _factors(source)
-    names = [n for n in names if len(grid_figures.balanced(frame, source.plan, source.metric, [n]))]
-    if not names:
-        raise Missing("no block of the grid is done at every level yet")
-    figure, axes = style.grid(
-        len(names), 3, 2.1, style.PAGE_INCHES if len(names) > 1 else style.COLUMN_INCHES, sharex=False
-    )
-    for i, (ax, name) in enumerate(zip(axes, names, strict=True)):
-        grid_figures.main_effects(frame, source.plan, name, ax, source.metric)
-        if i % 3:
+    grid = _grid(source)
+    width = style.PAGE_INCHES if len(grid.factors) > 1 else style.COLUMN_INCHES
+    figure, axes = style.grid(len(grid.factors), ACROSS, 2.1, width, sharex=False)
+    for i, (ax, name) in enumerate(zip(axes, grid.factors, strict=True)):
+        grid_figures.main_effect(grid, name, source.metric, ax)
+        if i % ACROSS:
             ax.set_ylabel("")
-    text = (
-        f"{_upper(metric_title(source.metric))} at each level of {_list(names)}, over blocks of the grid that have every "
-        f"level: mean and 95 % t interval over pairs. {source.pairs()}"
-    )
+    what, of = _upper(metric_title(source.metric)), _list(grid.factors)
+    text = f"{what} at each level of {of}, {_rested(source, grid)}"
     return [Drawn(figure, text)]
 
 
 def interactions(source: Source) -> list[Drawn]:
-    frame, names = source.done(), _factors(source)
-    two = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    two = [pair for pair in two if len(grid_figures.balanced(frame, source.plan, source.metric, pair))]
+    grid = _grid(source)
+    two = list(combinations(grid.factors, 2))
     if not two:
-        why = (
-            "one factor alone"
-            if len(names) == 1
-            else "no block of the grid is done at every pair of levels yet"
-        )
-        raise Missing(why)
+        raise Missing(f"{grid.factors[0]} is the grid's only factor")
     two, left = two[:MOST_PANELS], len(two) - MOST_PANELS
-    figure, axes = style.grid(
-        len(two), 3, 2.7, style.PAGE_INCHES if len(two) > 1 else style.COLUMN_INCHES, sharex=False
-    )
-    for i, (ax, pair) in enumerate(zip(axes, two, strict=True)):
-        grid_figures.interaction(frame, source.plan, pair, ax, source.metric)
-        if i % 3:
+    width = style.PAGE_INCHES if len(two) > 1 else style.COLUMN_INCHES
+    figure, axes = style.grid(len(two), ACROSS, 2.7, width, sharex=False)
+    colours = style.variants(source.plan)
+    for i, (ax, (first, second)) in enumerate(zip(axes, two, strict=True)):
+        if len(grid.across(first)) < len(grid.across(second)):  # the longer one across, the fewer lines
+            first, second = second, first
+        grid_figures.interaction(grid, (first, second), source.metric, colours, ax)
+        if i % ACROSS:
             ax.set_ylabel("")
-    text = (
-        f"{_upper(metric_title(source.metric))} at each two levels of {_list(names)}: mean and 95 % t interval over "
-        f"pairs. {source.pairs()}" + (f" {left} more pairs of factors are not drawn." if left > 0 else "")
-    )
-    return [Drawn(figure, text)]
+    what, of = _upper(metric_title(source.metric)), _list(grid.factors)
+    text = f"{what} at each two levels of {of}, {_rested(source, grid)}"
+    return [Drawn(figure, text + (f" {left} more pairs of factors are not drawn." if left > 0 else ""))]
 
 
 def curves(source: Source) -> list[Drawn]:
@@ -148,7 +140,7 @@ def curves(source: Source) -> list[Drawn]:
         return [Drawn(figure, f"{text} {source.pairs()}")]
     figure, axes = style.grid(len(rows), 5, 1.15)
     reference = source.plan.get("reference")
-    for i, (ax, row) in enumerate(zip(axes, rows, strict=True)):
+    for ax, row in zip(axes, rows, strict=True):
         beside = reference if reference in logged and row != reference else None
         learning_curves(source.curves, source.plan, ax, metric, [row], legend=False, beside=beside)
         ax.set_title(style.folded(row, 24), fontsize=style.SMALL_POINTS)
@@ -165,7 +157,10 @@ def disturbances(source: Source) -> list[Drawn]:
     found = strengths(source.frame)
     if not found:
         raise Missing(f"no evaluation yet: run `shapelex evaluate {source.sweep}` first")
-    rows = [row for row in source.shown(MOST_LINES)]
+    rows = source.shown(MOST_LINES)
+    whole = source.frame[
+        source.frame[[name for metrics in found.values() for _, name in metrics]].notna().all(axis=1)
+    ]
     figure, axes = style.grid(len(found), 2, 2.2, sharex=False)
     for i, (ax, kind) in enumerate(zip(axes, found, strict=True)):
         robustness(source.frame, source.plan, kind, ax, rows, legend=False)
@@ -175,8 +170,8 @@ def disturbances(source: Source) -> list[Drawn]:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     text = (
-        "Test macro-F1 against the strength of each disturbance of test windows, by models trained without it: mean "
-        f"and 95 % t interval over pairs; 0 is no disturbance. {source.pairs()}{source.fit(len(rows))}"
+        "Test macro-F1 against the strength of a disturbance of the test windows, none at 0: mean and 95 % t "
+        f"interval over pairs. {source.pairs(whole)}{source.fit(len(rows))}"
     )
     return [Drawn(figure, text)]
 
@@ -187,11 +182,21 @@ def _capped(ax: Axes, metric: str) -> None:
         ax.set_ylim(top=min(ax.get_ylim()[1], 101))
 
 
-def _factors(source: Source) -> list[str]:
-    names = list(grid_figures.factors(source.plan).columns)
-    if not names:
-        raise Missing("the sweep has no grid")
-    return names
+def _grid(source: Source) -> grid_figures.Grid:
+    grid = grid_figures.crossed(source.done(), source.plan, source.metric)
+    if grid is None:
+        raise Missing("the rows cross no settings: the sweep has no grid")
+    if grid.pairs.empty:
+        raise Missing(f"in no {source.plan['unit']} does every row of the grid have a result yet")
+    return grid
+
+
+def _rested(source: Source, grid: grid_figures.Grid) -> str:
+    mine = source.frame[source.frame["row"].isin(grid.levels.index)]
+    return (
+        f"averaged over the {len(grid.levels)} rows that cross them: mean and 95 % t interval over pairs. "
+        f"{source.pairs(mine)}"
+    )
 
 
 def _list(names: Sequence[str]) -> str:

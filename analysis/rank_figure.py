@@ -1,5 +1,5 @@
-"""The critical-difference diagram (Demšar, 2006) of a leaderboard: rows on a line of mean ranks, bars over rows
-that no test tells apart. Takes and returns an axis."""
+"""The critical-difference diagram (Demšar, 2006) of a leaderboard: rows on a line of mean ranks, bars over
+rows that no test tells apart. Takes and returns an axis."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,7 @@
 """Windows, their reconstructions, and their tokens where they lie, from one trial's lexicon.
 
-Tokens of a window lie on B series: one a channel (independent), one for all (joint), or all channels end to end
-(flatten); `spans` brings them to one channel.
+Tokens of a window lie on B series: one a channel (independent), one for all (joint), or all channels end to
+end (flatten); `spans` brings them to one channel.
 """
 
 import numpy as np
@@ -9,15 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.lexicon import Lexicon
-from analysis.style import SMALL_POINTS, page, palette, short
+from analysis.style import COLUMN_INCHES, PAGE_INCHES, SMALL_POINTS, page, palette, short
 
-LANES = 6
+FEWEST_LANES, MOST_LANES = 4, 12
+LANE_INCHES = 0.15
 PICTURES = 6
 ACROSS = 3
+Span = tuple[float, float, int, int]
 
 
 def chosen(lexicon: Lexicon, most: int = PICTURES) -> list[int]:
-    """Places in `series`: the first window of each class, then the second, up to `most`, in the order of classes."""
+    """Places in `series`: the first window of each class, then the second, up to `most`."""
     label = lexicon.label[lexicon.drawn]
     seen: dict[int, int] = {}
     turn = []
@@ -33,8 +35,11 @@ def liveliest(lexicon: Lexicon, v: int) -> int:
     return int((lexicon.series[v].std(-1) / np.where(usual > 0, usual, 1)).argmax())
 
 
-def spans(lexicon: Lexicon, v: int, m: int) -> list[tuple[float, float, int, int]]:
-    """Start, end (parts of the window), code and token of each token on channel `m` of picture `v`."""
+def spans(lexicon: Lexicon, v: int, m: int) -> list[Span]:
+    """Start, end (parts of the window), code and number of each token on channel `m` of picture `v`.
+
+    Of channels end to end, a token may begin before the channel's 0 or end after its 1.
+    """
     w, channels = int(lexicon.drawn[v]), lexicon.series.shape[1]
     many = lexicon.code.shape[1]
     b = m if many == channels else 0
@@ -42,14 +47,14 @@ def spans(lexicon: Lexicon, v: int, m: int) -> list[tuple[float, float, int, int
     if many == 1 and channels > 1 and lexicon.shape.shape[1] == 1:  # end to end
         start, end = start * channels - m, end * channels - m
     found = [
-        (max(float(s), 0.0), min(float(e), 1.0), int(lexicon.code[w, b, k]), k)
+        (float(s), float(e), int(lexicon.code[w, b, k]), k)
         for k, (s, e) in enumerate(zip(start, end, strict=True))
         if s < 1 and e > 0
     ]
     return sorted(found)
 
 
-def lanes(found: list[tuple[float, float, int, int]], most: int = LANES) -> tuple[list[int], int]:
+def lanes(found: list[Span], most: int = MOST_LANES) -> list[int]:
     """The lane of each span, so that none overlaps another in its lane; -1 for those beyond `most` lanes."""
     ends: list[float] = []
     placed = []
@@ -60,11 +65,11 @@ def lanes(found: list[tuple[float, float, int, int]], most: int = LANES) -> tupl
             continue
         ends[lane:] = [end, *ends[lane + 1 :]]
         placed.append(lane)
-    return placed, sum(lane < 0 for lane in placed)
+    return placed
 
 
-def window(lexicon: Lexicon, v: int, m: int, ax: Axes, below: Axes) -> int:
-    """Channel `m` of picture `v` with its reconstruction on `ax`, its tokens as shapes in lanes `below`.
+def window(lexicon: Lexicon, v: int, m: int, ax: Axes, below: Axes, most: int = MOST_LANES) -> int:
+    """Channel `m` of picture `v` and its reconstruction on `ax`, its tokens in `most` lanes `below`.
 
     Returns how many tokens found no lane. Colours count codes by use; a number names the code where it fits.
     """
@@ -73,7 +78,7 @@ def window(lexicon: Lexicon, v: int, m: int, ax: Axes, below: Axes) -> int:
     if lexicon.x_hat is not None:
         ax.plot(time, lexicon.x_hat[v, m], color=palette(_ONE)["x"], linewidth=1.0, label="reconstruction")
     found = spans(lexicon, v, m)
-    placed, left = lanes(found)
+    placed = lanes(found, most)
     hues = palette({"rows": [{"name": str(n), "variant": ""} for n in lexicon.order]})
     a = m if lexicon.shape.shape[1] > 1 else 0
     for (start, end, n, _), lane in zip(found, placed, strict=True):
@@ -84,22 +89,30 @@ def window(lexicon: Lexicon, v: int, m: int, ax: Axes, below: Axes) -> int:
         below.axvspan(
             start,
             end,
-            ymin=1 - (lane + 0.95) / LANES,
-            ymax=1 - (lane + 0.05) / LANES,
+            ymin=1 - (lane + 0.95) / most,
+            ymax=1 - (lane + 0.05) / most,
             color=hues[str(n)],
             alpha=0.22,
             linewidth=0,
         )
         x = np.linspace(start, end, len(shape))
         below.plot(x, -(lane + 0.5) + 0.4 * shape / reach, color=hues[str(n)], linewidth=0.9)
-        if end - start > 0.035 * len(str(n)) + 0.02:
-            below.text(start + 0.004, -(lane + 0.08), str(n), fontsize=SMALL_POINTS, va="top", color="0.1")
-    below.set_ylim(-LANES, 0)
+        if min(end, 1) - max(start, 0) > 0.035 * len(str(n)) + 0.02:
+            below.text(
+                max(start, 0) + 0.004,
+                -(lane + 0.08),
+                str(n),
+                fontsize=SMALL_POINTS,
+                va="top",
+                color="0.1",
+                bbox=LABEL,
+            )
+    below.set_ylim(-most, 0)
     below.set_xlim(0, 1)
     below.set_yticks([])
     y = int(lexicon.label[lexicon.drawn[v]])
     ax.set_title(short(f"{lexicon.classes[y]}, {lexicon.channels[m]}", 30))
-    return left
+    return placed.count(-1)
 
 
 def reconstructions(lexicon: Lexicon, most: int = PICTURES) -> tuple[Figure, int]:
@@ -107,8 +120,11 @@ def reconstructions(lexicon: Lexicon, most: int = PICTURES) -> tuple[Figure, int
     places = chosen(lexicon, most)
     columns = min(ACROSS, len(places))
     lines = -(-len(places) // columns)
-    figure = page(2.25 * lines + 0.25, 7.0 if columns == ACROSS else 3.4)
-    grid = figure.subplots(2 * lines, columns, squeeze=False, sharex=True, height_ratios=[1.0, 1.0] * lines)
+    taken = [max(lanes(spans(lexicon, v, liveliest(lexicon, v)), 999), default=0) + 1 for v in places]
+    most = min(max(FEWEST_LANES, *taken), MOST_LANES)
+    heights = [1.0, LANE_INCHES * most] * lines
+    figure = page(sum(heights) + 0.35 * lines + 0.3, PAGE_INCHES if columns == ACROSS else COLUMN_INCHES)
+    grid = figure.subplots(2 * lines, columns, squeeze=False, sharex=True, height_ratios=heights)
     for ax in grid.ravel():
         ax.set_visible(False)
     left = 0
@@ -116,11 +132,12 @@ def reconstructions(lexicon: Lexicon, most: int = PICTURES) -> tuple[Figure, int
         ax, below = grid[2 * (i // columns), i % columns], grid[2 * (i // columns) + 1, i % columns]
         ax.set_visible(True)
         below.set_visible(True)
-        left += window(lexicon, v, liveliest(lexicon, v), ax, below)
+        left += window(lexicon, v, liveliest(lexicon, v), ax, below, most)
         below.set_xlabel("part of the window" if i // columns == lines - 1 else "")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure, left
 
 
+LABEL = {"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 0.4}
 _ONE = {"rows": [{"name": "x", "variant": "x"}]}

@@ -81,7 +81,7 @@ def _shade(hue: Any, part: float | None) -> Any:
 
 
 def shown(plan: Mapping[str, Any], validation: pd.Series, most: int = MOST_ROWS) -> list[str]:
-    """The rows that a figure has room for, in the plan's order: all of them, or the reference and the best.
+    """The rows that a figure has room for, in the plan's order: all, or the reference and the best.
 
     `validation`: each row's mean on validation; a row without one comes last.
     """
@@ -107,7 +107,7 @@ def short(name: str, most: int = LONGEST_NAME) -> str:
 
 
 def folded(name: str, most: int = LONGEST_NAME) -> str:
-    """`name` on one line or, where it is too long, on two, broken at a space; what two can't hold is left out."""
+    """`name` on one line or, where it is too long, on two, broken at a space; more is left out."""
     lines = textwrap.wrap(name, most, break_on_hyphens=False)
     return "\n".join(lines) if len(lines) <= 2 else short(name, 2 * most).replace("…", "…\n")
 
@@ -159,14 +159,16 @@ def heat_map(
         linewidths=0,
     )
     ax.set_yticks(np.arange(len(rows)) + 0.5, [folded(name) for name in rows], rotation=0)
-    every = len(columns) <= 30
-    steep = sum(map(len, columns)) > 40
-    places = range(len(columns)) if every else range(0, len(columns), -(-len(columns) // 30))
+    # Letters need a tenth of an inch: longer names lean, many numbers stand, and too many are left out.
+    every = max(1, -(-len(columns) // 48))
+    longest = max(map(len, columns), default=0)
+    turned = 0 if longest * len(columns) <= 40 else 90 if longest <= 3 else 45
     ax.set_xticks(
-        [i + 0.5 for i in places],
-        [short(columns[i]) for i in places],
-        rotation=45 if steep and every else 0,
-        ha="right" if steep and every else "center",
+        [i + 0.5 for i in range(0, len(columns), every)],
+        [short(name) for name in columns[::every]],
+        rotation=turned,
+        ha="right" if turned else "center",
+        va="center" if turned == 90 else "top",
         rotation_mode="anchor",
     )
     ax.tick_params(length=0)

@@ -2,15 +2,19 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from experiments.cli_sweep import DEFAULT_STORE, StoreOption, load
 from experiments.fail import fail
 
+if TYPE_CHECKING:
+    from analysis.source import Drawn, Missing
+
 Sweeps = Annotated[list[Path], typer.Argument(metavar="SWEEP...", help="sweep files, e.g. sweeps/quick.yaml")]
 MANY_CELLS = 1000
+FOLDER = Path("figures")
 
 
 def figures(
@@ -20,42 +24,77 @@ def figures(
     only: Annotated[list[str] | None, typer.Option(help="this figure alone; may be repeated")] = None,
     out: Annotated[Path | None, typer.Option(help="folder; by default figures/SWEEP")] = None,
 ) -> None:
-    """The paper's figures as PDF and PNG, from the ledger alone.
+    """The paper's figures as PDF and PNG, with their captions, from the ledger alone.
 
-    Of several sweeps, each has its folder, and the ranks of rows over their data sets are drawn as well.
+    Of several sweeps, each has its folder, and rows are ranked over their data sets.
     """
     planned = [load(file, store, there=True) for file in files]
     names = [sweep.name for sweep, _ in planned]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         fail(f"{', '.join(twice)}: named twice")
 
-    from analysis.figures import FIGURES, OVER_SWEEPS, draw, draw_over, save
-    from analysis.source import Drawn, Missing, Source
+    from analysis.figures import FIGURES, OVER_SWEEPS, draw, draw_over
+    from analysis.source import Source
     from experiments.yamlfile import nearest
 
+    known = [*FIGURES, *OVER_SWEEPS]
     for name in only or ():
-        if name not in FIGURES and name not in OVER_SWEEPS:
-            fail(f"--only {name}: {nearest(name, [*FIGURES, *OVER_SWEEPS])}")
+        if name not in known:
+            fail(f"--only {name}: {nearest(name, known)}")
+    asked = dict.fromkeys(only or known)
     sources = [Source(ledger.root, sweep.name, metric) for sweep, ledger in planned]
-    wrote, skipped = 0, []
-
-    def show(folder: Path, name: str, found: Drawn | Missing) -> None:
-        nonlocal wrote
-        if isinstance(found, Missing):
-            skipped.append(f"{name}: {found}")
+    if not any(metric in source.frame for source in sources):
+        if all("done" not in set(source.frame["status"]) for source in sources):
+            print(f"{', '.join(names)}: no cell is done yet.")
             return
-        paths = save(found, folder, name)
-        wrote += len(paths)
-        print(f"{paths[0]} and .png: {found.caption}", flush=True)
-
+        numbers = {name for source in sources for name in source.frame if str(name).startswith(SCORES)}
+        fail(f"no metric '{metric}': {nearest(metric, sorted(numbers))}")
+    top = out or FOLDER
     for source in sources:
-        folder = (out or Path("figures")) / source.sweep if len(sources) > 1 or out is None else out
+        pages = Pages(top if out is not None and len(sources) == 1 else top / source.sweep)
         if len(source.plan["cells"]) > MANY_CELLS:
-            print(f"{source.sweep}: reading {len(source.plan['cells'])} cells", file=sys.stderr)
-        for name, found in draw(source, [name for name in only or FIGURES if name in FIGURES]):
-            show(folder, name, found)
-    for name, found in draw_over(sources, [name for name in only or OVER_SWEEPS if name in OVER_SWEEPS]):
-        show(out or Path("figures"), name, found)
-    for line in skipped:
-        print(f"skipped {line}")
-    print(f"wrote {wrote} files")
+            print(f"{source.sweep}: {len(source.plan['cells'])} cells to read", file=sys.stderr)
+        for name, found in draw(source, [name for name in FIGURES if name in asked]):
+            pages.add(name, found)
+        if len(sources) > 1:
+            pages.close()
+    if len(sources) > 1:
+        pages = Pages(top)
+    for name, found in draw_over(sources, [name for name in OVER_SWEEPS if name in asked]):
+        pages.add(name, found)
+    pages.close()
+
+
+SCORES = ("test/", "val/", "codes/", "robust/", "diag/")
+
+
+class Pages:
+    """One folder of figures: says what is drawn as it goes, and in the end what is not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.captions: dict[str, str] = {}
+        self.skipped: list[str] = []
+
+    def add(self, name: str, found: "Drawn | Missing") -> None:
+        from analysis.figures import save
+        from analysis.source import Missing
+
+        if isinstance(found, Missing):
+            self.skipped.append(f"no {name}: {found}")
+            return
+        try:
+            save(found, self.folder, name)
+        except OSError as error:
+            fail(f"{self.folder} can't be written to ({error.strerror})", 1)
+        self.captions[name] = found.caption
+        print(f"{self.folder / name}.pdf .png  {found.caption.split('. ')[0]}.", flush=True)
+
+    def close(self) -> None:
+        """Leave the captions beside the figures, and say which figures there are none of."""
+        from analysis.figures import save_captions
+
+        if self.captions:
+            print(f"{save_captions(self.captions, self.folder)}  what n is, and what it allows one to say")
+        for line in self.skipped:
+            print(line)
