@@ -1,19 +1,15 @@
-"""A sweep's table: mean and sd per row, differences to the reference, named contrasts; Markdown, CSV, LaTeX.
+"""A sweep's table: mean and sd per row, differences to the reference, named contrasts.
 
-"Best" always means best on validation. Failed and missing cells are shown and counted. The same ledger gives
-the same bytes.
+"Best" always means best on validation. Failed and missing cells are shown and counted.
 """
 
-import os
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from analysis import failures, stats
+from analysis.table import Mark, Marks, Table
 from analysis.wording import (
     LABELS,
     MINUS,
@@ -25,115 +21,6 @@ from analysis.wording import (
     metric_title,
     p_value,
 )
-
-# One pass over cells, headers, caption and notes alike; pandas' own escaping leaves captions alone.
-TEX = str.maketrans(
-    {c: "\\" + c for c in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
-    | {"<": "$<$", ">": "$>$", "±": r"$\pm$", MINUS: "$-$"}
-)
-
-Mark = Literal["bold", "underline"]
-Marks = frozenset[tuple[int, int, Mark]]
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Numbers in full precision (`numeric`: a line a row, as fractions) beside the strings a reader sees."""
-
-    numeric: pd.DataFrame
-    caption: str
-    notes: tuple[str, ...]
-    header: tuple[str, ...]
-    body: tuple[tuple[str, ...], ...]
-    marks: Marks = frozenset()
-    contrasts: "Table | None" = None
-
-    def cells(self) -> tuple[list[str], list[list[str]], Marks]:
-        """Header, lines of plain strings, and (line, column, "bold" | "underline") of each marked cell."""
-        return list(self.header), [list(line) for line in self.body], self.marks
-
-    def to_markdown(self) -> str:
-        """Caption, pipe table, notes as a list; the contrasts follow."""
-        body = self._body(escape=_pipe, bold="**{}**", underline="<u>{}</u>")
-        grid = _grid([[_pipe(name) for name in self.header], *body])
-        notes = "".join(f"- {line}\n" for line in self.notes)
-        parts = [self.caption, grid, notes.rstrip("\n")]
-        text = "\n\n".join(part for part in parts if part) + "\n"
-        return text if self.contrasts is None else text + "\n" + self.contrasts.to_markdown()
-
-    def to_csv(self) -> str:
-        """The numbers of this table alone, in full precision."""
-        return self.numeric.to_csv(lineterminator="\n")
-
-    def to_latex(self, label: str | None = None) -> str:
-        r"""Table floats for \input; the document loads booktabs. The contrasts follow as a second float."""
-        body = self._body(escape=tex, bold=r"\textbf{{{}}}", underline=r"\underline{{{}}}")
-        for line in body:
-            line[0] = "{}" + line[0] if line[0][:1] in ("[", "*") else line[0]  # else \\\\ takes it
-        shown = pd.DataFrame(body, columns=[tex(name) for name in self.header])
-        layout = "l" + "r" * (len(self.header) - 1)
-        tabular = shown.style.hide(axis="index").to_latex(hrules=True, column_format=layout)
-        lines = [
-            r"% needs \usepackage{booktabs}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{tex(self.caption)}}}",
-        ]
-        lines += [rf"\label{{{label}}}"] if label else []
-        lines += [tabular.rstrip("\n")]
-        if self.notes:
-            lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize"]
-            lines += [tex(line) + r"\par" for line in self.notes]
-            lines += [r"\end{minipage}"]
-        text = "\n".join([*lines, r"\end{table}"]) + "\n"
-        below = f"{label}-contrasts" if label else None
-        return text if self.contrasts is None else text + "\n" + self.contrasts.to_latex(below)
-
-    def _body(self, escape: Callable[[str], str], bold: str, underline: str) -> list[list[str]]:
-        styles: dict[Mark, str] = {"bold": bold, "underline": underline}
-        body = [[escape(text) for text in line] for line in self.body]
-        for i, j, mark in self.marks:
-            body[i][j] = styles[mark].format(body[i][j])
-        return body
-
-
-def tex(text: str) -> str:
-    """`text` as LaTeX shows it literally."""
-    return text.translate(TEX)
-
-
-def _pipe(text: str) -> str:
-    """`text` as a Markdown table shows it literally."""
-    return re.sub(r"([\\`*|]|<(?=[A-Za-z/!]))", r"\\\1", text)
-
-
-def _grid(lines: Sequence[Sequence[str]]) -> str:
-    """A pipe table, the first column to the left, no wider than its cells (tabulate pads two more)."""
-    widths = [max(2, *map(len, column)) for column in zip(*lines, strict=True)]
-    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
-    padded = [
-        [line[0].ljust(widths[0]), *(text.rjust(w) for text, w in zip(line[1:], widths[1:], strict=True))]
-        for line in lines
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
-
-
-def save(table: Table, out: Path, name: str) -> list[Path]:
-    """Write `<name>.md`, `.csv`, `.tex`, and `<name>-contrasts.csv` if there are any, each atomically."""
-    contents = {
-        f"{name}.md": table.to_markdown(),
-        f"{name}.csv": table.to_csv(),
-        f"{name}.tex": table.to_latex(label=f"tab:{name}"),
-    }
-    if table.contrasts is not None:
-        contents[f"{name}-contrasts.csv"] = table.contrasts.to_csv()
-    out.mkdir(parents=True, exist_ok=True)
-    for file, text in contents.items():
-        partial = out / f".{file}.{os.getpid()}.tmp"
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(partial, out / file)
-    return [out / file for file in contents]
 
 
 def build(
@@ -197,7 +84,7 @@ def build(
         header=tuple(columns),
         body=tuple(zip(*columns.values(), strict=True)),
         marks=marks,
-        contrasts=_contrasts(frame, plan, metric) if plan.get("contrasts") else None,
+        below=(("contrasts", _contrasts(frame, plan, metric)),) if plan.get("contrasts") else (),
     )
 
 

@@ -97,7 +97,7 @@ def per(store: Path, sweep: str, by: By) -> pd.DataFrame:
 
 
 def confusions(store: Path, sweep: str) -> dict[str, tuple[list[str], np.ndarray]]:
-    """Row -> its classes and the sum of its done cells' confusion matrices (windows: true classes x predicted).
+    """Row -> its classes and the sum of its done cells' confusion matrices (windows: true x predicted).
 
     In the order of the cells; a row without a matrix is left out. A row without randomness counts once a
     fold, the others once a seed and fold: compare rows by shares of a line, not by windows. Raises ValueError

@@ -7,6 +7,10 @@ import pandas as pd
 VALIDATION = "val/macro_f1"
 NONE = "-"
 MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+# Which way is better, as docs/metrics.md says; names that are in neither say nothing of better.
+UP = ("macro_f1", "accuracy", "perplexity", "f1")
+DOWN = ("series_mse", "shape_mse", "dead_frac", "duplicate_frac", "_s", "_mb")
 LABELS = {
     "test/macro_f1": "macro-F1",
     "test/accuracy": "acc.",
@@ -27,6 +31,13 @@ def metric_title(metric: str) -> str:
 def metric_scale(metric: str) -> int:
     """100 for fractions, which the field shows in percent, else 1."""
     return 100 if metric.endswith(("f1", "accuracy", "_frac")) else 1
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """None where the metric describes only. Losses (`train/...`) are better where they are lower."""
+    if metric.startswith("train/") or metric.endswith(DOWN):
+        return False
+    return True if metric.endswith(UP) else None
 
 
 def heading(metric: str) -> str:

@@ -13,16 +13,17 @@ import scipy.stats
 from ledger_fixture import ROWS, made_up_scores, signature, write_ledger
 
 from analysis import ablation_tables, load, stats
+from analysis.table import Table, save
 
 METRIC = "test/macro_f1"
 
 
-def _table(store: Path, **ledger: Any) -> ablation_tables.Table:
+def _table(store: Path, **ledger: Any) -> Table:
     write_ledger(store, **ledger)
     return ablation_tables.build(load.frame(store, "made_up"), load.plan(store, "made_up"))
 
 
-def _column(table: ablation_tables.Table, name: str) -> dict[str, str]:
+def _column(table: Table, name: str) -> dict[str, str]:
     header, body, _ = table.cells()
     return {line[0]: line[header.index(name)] for line in body}
 
@@ -250,8 +251,7 @@ def test_random_windows_are_marked_wherever_the_table_goes(tmp_path: Path) -> No
 def test_contrasts_are_a_second_table_with_holm_of_its_own(tmp_path: Path) -> None:
     contrasts = [("z_one_way", "shuffled_samples"), ("z_two_way", "z_one_way")]
     table = _table(tmp_path, contrasts=contrasts)
-    small = table.contrasts
-    assert small is not None
+    small = dict(table.below)["contrasts"]
     pairs = stats.per_pair(load.frame(tmp_path, "made_up"), METRIC, "fold")
     raw = [scipy.stats.ttest_rel(pairs[a], pairs[b]).pvalue for a, b in contrasts]
     assert list(small.numeric["p"]) == pytest.approx(raw)
@@ -308,10 +308,12 @@ def test_validation_may_be_the_primary_metric(tmp_path: Path) -> None:
 def test_the_same_ledger_gives_the_same_bytes(tmp_path: Path) -> None:
     def written(store: Path, out: Path) -> dict[str, bytes]:
         table = _table(store, contrasts=[("z_one_way", "vqshape")], failed=[("z_one_way", 1, 2)])
-        return {path.name: path.read_bytes() for path in ablation_tables.save(table, out, "made_up")}
+        return {path.name: path.read_bytes() for path in save(table, out, "made_up")}
 
     first = written(tmp_path / "a", tmp_path / "one")
-    assert set(first) == {"made_up.md", "made_up.csv", "made_up.tex", "made_up-contrasts.csv"}
+    assert set(first) == {
+        *(f"made_up{end}" for end in (".md", ".csv", ".tex", "-standalone.tex", "-contrasts.csv"))
+    }
     assert first == written(tmp_path / "b", tmp_path / "two")
     assert {path.name for path in (tmp_path / "one").iterdir()} == set(first)
 
