@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import failures, stats
+from analysis import failures, mixture, stats
 from analysis.table import Mark, Marks, Table
 from analysis.wording import (
     LABELS,
@@ -62,6 +62,7 @@ def build(
     last = {LABELS[VALIDATION]: means.pop(LABELS[VALIDATION])} if VALIDATION in others else {}
     columns |= means
     notes = stats.notes(frame, metric, unit, plan.get("split") == "leaky_random")
+    notes += mixture.budgets(frame, plan)
     if plan.get("reference") is not None:
         pairs = [(row, plan["reference"]) for row in rows]
         table, cells, p_cells = _differences(frame, metric, unit, pairs, list(numeric["n"]))
@@ -72,7 +73,7 @@ def build(
             notes.append(f"{what}; p: paired t test, Holm-adjusted over the {tests} of this table.")
     columns |= last
     best = numeric.get(f"{VALIDATION}/mean", pd.Series(dtype="float64"))
-    marks = _best(best, column=2)
+    marks = best_marks(best, column=2)
     if best.notna().any() and not marks:
         notes.append("More than two rows tie for best on validation: none is marked.")
     if numeric["failed"].any():
@@ -116,22 +117,24 @@ def _differences(
     table = pd.DataFrame([[getattr(d, k, None) for k in names] for d in found], columns=names)
     table = table.astype(dict.fromkeys(names[:4], "float64") | {"n": "Int64"})
     table.insert(4, "p_holm", pd.Series(adjusted, dtype="float64"))
-    show = formatter(metric)
     cells = []
     for i, d in enumerate(found):
-        if d is None:
-            cells.append("reference")
-        elif d.mean is None:
-            cells.append(NONE)
-        elif d.low is None or d.high is None:
-            cells.append(f"{show(d.mean, True)} ({d.remark})")
-        else:
-            fewer = f" (n = {d.n})" if ns and d.n != ns[i] else ""
-            cells.append(f"{show(d.mean, True)} [{show(d.low)}, {show(d.high)}]{fewer}")
+        cells.append("reference" if d is None else difference_cell(d, metric, ns[i] if ns else None))
     return table, cells, [NONE if p is None else p_value(p) for p in adjusted]
 
 
-def _best(validation: pd.Series, column: int) -> Marks:
+def difference_cell(d: stats.Difference, metric: str, n: int | None = None) -> str:
+    """Mean and interval, or why there is none; its n where that isn't the `n` beside which it stands."""
+    show = formatter(metric)
+    if d.mean is None:
+        return NONE
+    if d.low is None or d.high is None:
+        return f"{show(d.mean, True)} ({d.remark})"
+    fewer = f" (n = {d.n})" if n is not None and d.n != n else ""
+    return f"{show(d.mean, True)} [{show(d.low)}, {show(d.high)}]{fewer}"
+
+
+def best_marks(validation: pd.Series, column: int) -> Marks:
     """Bold where validation is highest, underlined where it is second; equal rows are marked alike.
 
     Nothing is marked where more than two rows are the highest: validation then chooses nobody.

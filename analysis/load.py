@@ -116,6 +116,16 @@ def confusions(store: Path, sweep: str) -> dict[str, tuple[list[str], np.ndarray
     return found
 
 
+def importances(store: Path, sweep: str) -> dict[str, dict[str, float]]:
+    """Row -> searched setting -> its importance, averaged over folds; {} where no search has ended."""
+    try:
+        text = (Path(store) / "sweeps" / sweep / "importances.json").read_text(encoding="utf-8")
+        found = json.loads(text).get("rows")
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return dict(found or {})
+
+
 def _results(store: Path, cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The result of each cell; each file is read once."""
     known = {s: _result(Path(store), s) for s in dict.fromkeys(cell["signature"] for cell in cells)}

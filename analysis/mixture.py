@@ -1,4 +1,7 @@
-"""What a table's trials differ in beside their configuration: code, devices, versions, threads."""
+"""What a table's trials differ in beside what is compared: code, devices, versions, threads, budgets."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -36,6 +39,28 @@ def notes(frame: pd.DataFrame) -> list[str]:
                 f"Uncommitted code in {len(dirty)} of {len(done)} cells ({where}): "
                 "code.patch in a trial's folder has it."
             )
+    return lines
+
+
+def budgets(frame: pd.DataFrame, plan: Mapping[str, Any]) -> list[str]:
+    """A sentence where done cells trained for different numbers of epochs, and one where only some rows were
+    searched. Rows that say their epochs themselves (a grid over `train.epochs`) are no mixture."""
+    done = frame[frame["status"] == "done"].dropna(subset=["budget/epochs"])
+    epochs = done["budget/epochs"].astype("str")
+    said = [row["name"] for row in plan["rows"] if "epochs=" in row["name"]]
+    lines = []
+    if epochs[~done["row"].isin(said)].nunique() > 1:
+        each = _each(done["row"], {"epochs": epochs}, ["epochs"])
+        lines.append(f"Mixed budgets, epochs: {each}. Rows may differ for this reason.")
+    search = plan.get("search") or {}
+    searched = {study["row"] for study in search.get("studies", [])}
+    rest = [row["name"] for row in plan["rows"] if row["name"] not in searched]
+    if searched and rest:
+        others = ", ".join(rest[:SHOWN]) + (f" and {len(rest) - SHOWN} more" if rest[SHOWN:] else "")
+        lines.append(
+            f"Mixed budgets, search: {search['trials']} trials a fold for {len(searched)} rows, none for {others}: "
+            "they read no setting that is searched."
+        )
     return lines
 
 

@@ -32,7 +32,7 @@ GREEK = {  # pdflatex has none in text
             "lambda",
             "mu",
         ),
-        *("nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
+        *("mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
     )
 }
 # One pass over cells, headers, caption and notes alike; pandas' own escaping leaves captions alone.

@@ -3,7 +3,6 @@
 import os
 import shlex
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,9 +18,9 @@ from experiments.cli_sweep import (
     elsewhere,
     load,
     print_search,
-    print_table,
 )
 from experiments.cli_sync import sync
+from experiments.cli_table import table
 from experiments.cli_text import text
 from experiments.fail import fail
 
@@ -40,6 +39,7 @@ app.command()(data)
 app.command()(doctor)
 app.command()(figures)
 app.command()(sync)
+app.command()(table)
 app.add_typer(text, name="text")
 
 
@@ -96,18 +96,6 @@ def status(
         print(f"MLflow is {cells} behind: shapelex sync {shlex.quote(str(file))}{elsewhere(ledger)}")
     for line in [*postmortem.failed(standing, studies, every), *postmortem.waiting(standing)]:
         print(line)
-
-
-@app.command()
-def table(
-    file: SweepFile,
-    store: StoreOption = DEFAULT_STORE,
-    metric: Annotated[str, typer.Option(help="a metric of docs/metrics.md")] = "test/macro_f1",
-    out: Annotated[Path | None, typer.Option(help="folder for Markdown, CSV and LaTeX")] = None,
-) -> None:
-    """The paper's table, from the ledger alone."""
-    sweep, ledger = load(file, store, there=True)
-    print_table(sweep.name, ledger.root, metric, out)
 
 
 @app.command()

@@ -21,8 +21,8 @@ from experiments.cli_sweep import (
     load,
     no_room,
     print_failures,
-    print_table,
 )
+from experiments.cli_table import METRIC, print_table
 from experiments.fail import fail
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def run(
         views.save(views.sweep)  # this launch's plan, whatever was planned since
     except OSError as error:
         print(f"the plan could not be written: {error}", file=sys.stderr)
-    print_table(sweep.name, ledger.root, "test/macro_f1", None)
+    print_table(sweep.name, ledger.root, [METRIC], None)
     print_failures(views.sweep, ledger)
     print(f"\nMLflow: shapelex ui{elsewhere(ledger)}")
     print(f"This table again: shapelex table {shlex.quote(str(file))}{elsewhere(ledger)}")

@@ -1,4 +1,4 @@
-"""What the verbs on a sweep share: its file, its store, its table."""
+"""What the verbs on a sweep share: its file, its store, its searches."""
 
 import shlex
 from pathlib import Path
@@ -54,24 +54,6 @@ def no_room(store: Path, error: OSError | None = None) -> NoReturn:
 def elsewhere(ledger: "Store") -> str:
     """What a command needs to find a store that isn't the default one."""
     return "" if ledger.root == DEFAULT_STORE else f" --store {shlex.quote(str(ledger.root))}"
-
-
-def print_table(name: str, store: Path, metric: str, out: Path | None) -> None:
-    from analysis import ablation_tables, load
-    from experiments.yamlfile import nearest
-
-    frame, planned = load.frame(store, name), load.plan(store, name)
-    numbers = [c for c in frame.columns if "/" in c and not c.startswith(("env/", "data/"))]
-    if metric not in numbers:
-        if "done" not in set(frame["status"]):
-            print(f"{name}: no cell is done yet.")
-            return
-        fail(f"no metric '{metric}': {nearest(metric, numbers)}")
-    built = ablation_tables.build(frame, planned, metric=metric)
-    print(built.to_markdown())
-    if out is not None:
-        for path in ablation_tables.save(built, out, name):
-            print(f"wrote {path}")
 
 
 def print_failures(sweep: "Sweep", ledger: "Store") -> None:

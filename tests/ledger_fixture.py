@@ -12,6 +12,7 @@ import numpy as np
 Cell = tuple[str, int | None, int]
 Scores = Callable[[str, int | None, int], dict[str, float]]
 
+DATASET = "made_up_data"
 ROWS = ("vqshape", "supervised", "z_one_way", "all_one_way", "z_two_way", "shuffled_samples", "statistics")
 
 
@@ -25,9 +26,10 @@ def made_up_scores(row: str, seed: int | None, fold: int) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def signature(row: str, seed: int | None, fold: int) -> str:
+def signature(row: str, seed: int | None, fold: int, dataset: str = DATASET) -> str:
     """16 hex digits, as a trial's signature has."""
-    return hashlib.sha256(f"{row} {seed} {fold}".encode()).hexdigest()[:16]
+    where = "" if dataset == DATASET else dataset
+    return hashlib.sha256(f"{row} {seed} {fold}{where}".encode()).hexdigest()[:16]
 
 
 def write_ledger(
@@ -48,7 +50,7 @@ def write_ledger(
     failures: Mapping[Cell, str] = MappingProxyType({}),
     parts: Callable[[str, int | None, int], Mapping[str, Any]] = lambda row, seed, fold: {},
     factors: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-    dataset: str = "made_up_data",
+    dataset: str = DATASET,
 ) -> dict[str, Any]:
     """Write plan.json and the trials, return the plan; `rows` in file order, those in `fixed` without a seed.
 
@@ -77,8 +79,9 @@ def write_ledger(
         "rows": [{"name": row, "variant": row, "factors": dict(factors.get(row, {}))} for row in rows],
         "differs": [],
         "cells": [
-            {"row": row, "variant": row, "seed": seed, "fold": fold, "signature": signature(row, seed, fold)}
-            for row, seed, fold in keys
+            {"row": key[0], "variant": key[0], "seed": key[1], "fold": key[2], "signature": name}
+            for key in keys
+            for name in [signature(*key, dataset)]
         ],
     }
     (store / "sweeps" / sweep).mkdir(parents=True, exist_ok=True)
@@ -87,12 +90,13 @@ def write_ledger(
         if key not in missing:
             more = {"failure": failures[key]} if key in failures else {}
             more |= {} if key in failed else parts(*key)
-            _write_trial(store, key, key in failed, scores(*key), environment(*key), validation, more)
+            folder = store / "trials" / signature(*key, dataset)
+            _write_trial(folder, key, key in failed, scores(*key), environment(*key), validation, more)
     return plan
 
 
 def _write_trial(
-    store: Path,
+    folder: Path,
     key: Cell,
     failed: bool,
     metrics: Mapping[str, float],
@@ -100,15 +104,14 @@ def _write_trial(
     validation: str,
     more: Mapping[str, Any],
 ) -> None:
-    folder = store / "trials" / signature(*key)
     folder.mkdir(parents=True, exist_ok=True)
     result = {
         "schema": 1,
-        "signature": signature(*key),
+        "signature": folder.name,
         "status": "failed" if failed else "done",
         "error": "RuntimeError: loss is not finite" if failed else None,
         "finished_at": "2026-11-21T21:00:00Z",
-        "data": {} if failed else {"name": "made_up_data", "validation": validation},
+        "data": {} if failed else {"name": DATASET, "validation": validation},
         "metrics": {} if failed else metrics,
         "cost": {} if failed else {"train_s": 1.5, "parameters": 1000},
         "environment": {"torch": "2.13.0", "device": "cpu", "threads": 1, "code": "c0ffee", **environment},
