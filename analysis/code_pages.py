@@ -24,9 +24,9 @@ def codebook(source: Source) -> list[Drawn]:
     part = 100 * found.counts[found.order[:shown]].sum() / max(found.counts.sum(), 1)
     named = f" Names: the most probable sub-action by {found.evidence[0]}." if found.names() else ""
     text = (
-        f"Codes of {whose}, each decoded and standardised, the most used first, with its share of tokens: "
+        "Codes, decoded and standardised, the most used first, with their share of tokens. "
         f"{shown} of {used} in use ({part:.0f} % of tokens); {len(found.shape) - used} of {len(found.shape)} "
-        f"are unused.{named}"
+        f"are unused.{named} {whose}"
     )
     return [Drawn(figure, text)]
 
@@ -45,7 +45,7 @@ def code_usage(source: Source) -> list[Drawn]:
     alone = "" if len(owners) > 1 else " The data have no subjects."
     left = len(found.order) - code_figures.MOST_COLUMNS
     more = f" {left} rarer codes are left out." if left > 0 else ""
-    text = f"Use of codes by {' and by '.join(owners)}, in percent of its tokens, of {whose}.{more}{alone}"
+    text = f"Use of codes by {' and by '.join(owners)}, in percent of its tokens.{more}{alone} {whose}"
     return [Drawn(figure, text)]
 
 
@@ -56,9 +56,9 @@ def reconstruction(source: Source) -> list[Drawn]:
     figure, left = series_figures.reconstructions(found)
     more = f" {left} tokens found no room." if left else ""
     text = (
-        "Windows on their liveliest channel with their reconstruction, in deviations of the training windows, "
-        "and below each its tokens where they start and end, as their codes' decoded shapes, numbered and "
-        f"coloured by code, of {whose}.{more}"
+        "Windows with their reconstruction and their tokens. Each on its liveliest channel, in deviations of "
+        "the training windows; below, each token's decoded shape from its start to its end, numbered and "
+        f"coloured by code.{more} {whose}"
     )
     return [Drawn(figure, text)]
 
@@ -97,7 +97,7 @@ def text_similarity(source: Source) -> list[Drawn]:
             ax.set_xlabel("")
     figure.colorbar(axes[0].collections[0], ax=list(axes), label="cosine", aspect=30, pad=0.02)
     text = (
-        "Mean cosine of held-out series and texts by class, of the validation-best trial of "
+        "Mean cosine of held-out series and texts by class. Validation-best trial of "
         + ("each row that reads text" if len(found) < MOST_PANELS else f"the {MOST_PANELS} best such rows")
         + ", the best on validation first. A diagnosis, no score: the label made the text."
     )
@@ -112,6 +112,6 @@ def sub_actions(source: Source) -> list[Drawn]:
     for evidence in found.evidence:
         figure = style.page(min(code_figures.usage_inches(len(found.concepts)), PAGE_HEIGHT_INCHES))
         code_figures.sub_actions(found, evidence, figure.subplots())
-        text = f"Probability that a code means a sub-action, by {evidence}, of {whose}."
+        text = f"Probability that a code means a sub-action, by {evidence}. {whose}"
         drawn.append(Drawn(figure, text, evidence))
     return drawn

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from analysis import code_pages, outcome_pages, rank_page, style
@@ -11,7 +12,17 @@ from analysis.outcome_figures import strip_and_interval
 from analysis.source import Drawn, Missing, Source
 from analysis.style import palette
 
-__all__ = ["FIGURES", "OVER_SWEEPS", "draw", "learning_curves", "palette", "save", "save_captions", "strip_and_interval"]
+__all__ = [
+    "FIGURES",
+    "OVER_SWEEPS",
+    "draw",
+    "draw_over",
+    "learning_curves",
+    "palette",
+    "save",
+    "save_captions",
+    "strip_and_interval",
+]
 
 DPI = 300
 # Without dates and versions: the same ledger gives the same bytes.
@@ -39,7 +50,7 @@ OVER_SWEEPS: dict[str, Callable[[Sequence[Source]], list[Drawn]]] = {
 def draw_over(sources: Sequence[Source], only: Sequence[str] = ()) -> Iterator[tuple[str, Drawn | Missing]]:
     """Name and figure, one at a time, of several sweeps together; `only` as in draw."""
     for name in only or OVER_SWEEPS:
-        yield from _drawn(name, lambda name=name: OVER_SWEEPS[name](sources), any(map(_leaky, sources)))
+        yield from _drawn(name, partial(OVER_SWEEPS[name], sources), any(map(_leaky, sources)))
 
 
 def draw(source: Source, only: Sequence[str] = ()) -> Iterator[tuple[str, Drawn | Missing]]:
@@ -48,7 +59,7 @@ def draw(source: Source, only: Sequence[str] = ()) -> Iterator[tuple[str, Drawn 
     Raises FileNotFoundError for a sweep without a plan, KeyError for an unknown name.
     """
     for name in only or FIGURES:
-        yield from _drawn(name, lambda name=name: FIGURES[name](source), _leaky(source))
+        yield from _drawn(name, partial(FIGURES[name], source), _leaky(source))
 
 
 def _drawn(name: str, make: Callable[[], list[Drawn]], leaky: bool) -> Iterator[tuple[str, Drawn | Missing]]:

@@ -15,6 +15,8 @@ from analysis.wording import VALIDATION
 
 FILE = "lexicon.npz"
 ERROR = "val/series_mse"
+TEXT = ("evidence", "concepts", "classes", "channels")
+OPTIONAL = ("similarity", "x_hat")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +77,11 @@ def read(store: Path, signature: str) -> Lexicon:
     """A trial's lexicon. Raises OSError where there is none, ValueError where it can't be read."""
     with np.load(path(store, signature), allow_pickle=False) as file:
         found = {name: file[name] for name in file.files}
-    text = {name: tuple(map(str, found[name])) for name in ("evidence", "concepts", "classes", "channels")}
-    optional = {name: found.get(name) for name in ("similarity", "x_hat")}
     try:
-        wanted = [name for name in Lexicon.__dataclass_fields__ if name not in {**text, **optional}]
-        return Lexicon(**{name: found[name] for name in wanted}, **text, **optional)
+        text = {name: tuple(map(str, found[name])) for name in TEXT}
+        arrays = {n: found[n] for n in Lexicon.__dataclass_fields__ if n not in (*TEXT, *OPTIONAL)}
+        optional = {name: found.get(name) for name in OPTIONAL}
+        return Lexicon(**{**arrays, **text, **optional})  # type: ignore[arg-type]
     except KeyError as error:
         raise ValueError(
             f"{path(store, signature)}: expected an array {error}, found {sorted(found)}"

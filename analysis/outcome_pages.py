@@ -41,9 +41,8 @@ def scores(source: Source) -> list[Drawn]:
     paired_differences(frame, plan, right, source.metric, rows)
     right.set_yticklabels([])
     text = (
-        f"{_upper(what)} of {source.sweep}: pairs, mean and 95 % t interval (left; dashed: mean of "
-        f"{reference}), and the same of the difference to {reference} in pairs (right: compare rows by these). "
-        f"{said}"
+        f"{_upper(what)} of {source.sweep}: pairs, mean and 95 % t interval. Left: scores, dashed the mean "
+        f"of {reference}; right: the difference to {reference} in pairs, to compare rows by. {said}"
     )
     return [Drawn(figure, text)]
 
@@ -72,8 +71,9 @@ def confusions(source: Source) -> list[Drawn]:
         raise Missing(str(error)) from None
     if not ranked:
         raise Missing("no result has a confusion matrix")
-    reference = source.plan.get("reference")
-    rows = list(dict.fromkeys([ranked[0], *([reference] if reference in source.confusions else [])]))
+    rows = [ranked[0]]
+    if (reference := source.plan.get("reference")) in source.confusions and reference != ranked[0]:
+        rows.append(str(reference))
     classes = max(len(source.confusions[row][0]) for row in rows)
     wide = len(rows) > 1 or classes > 10
     stacked = wide and classes > 10
@@ -156,7 +156,7 @@ def curves(source: Source) -> list[Drawn]:
 def disturbances(source: Source) -> list[Drawn]:
     found = strengths(source.frame)
     if not found:
-        raise Missing(f"no evaluation yet: run `shapelex evaluate {source.sweep}` first")
+        raise Missing(f"no evaluation yet: run `shapelex evaluate sweeps/{source.sweep}.yaml` first")
     rows = source.shown(MOST_LINES)
     whole = source.frame[
         source.frame[[name for metrics in found.values() for _, name in metrics]].notna().all(axis=1)

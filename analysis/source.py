@@ -105,7 +105,7 @@ class Source:
 
     def lexicon(self) -> tuple[lexicon.Lexicon, str]:
         """The codes of the validation-best trial of the validation-best row that has some, and a caption's
-        words for whose they are. Raises Missing."""
+        sentence about whose they are. Raises Missing."""
         if not self.trials:
             raise Missing("no trial has learned codes that were kept (lexicon.npz)")
         row, name = next(iter(self.trials.items()))
@@ -117,4 +117,4 @@ class Source:
         whose = (
             "best on validation" if better == 0 else f"number {better + 1} on validation, the best with codes"
         )
-        return found, f"row {row} ({whose}), its validation-best trial {name}, held-out windows"
+        return found, f"Row {row} ({whose}), its validation-best trial {name}, held-out windows."

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Sweeps = Annotated[list[Path], typer.Argument(metavar="SWEEP...", help="sweep files, e.g. sweeps/quick.yaml")]
 MANY_CELLS = 1000
 FOLDER = Path("figures")
+NO_NUMBERS = ("env/", "data/", "budget/")
 
 
 def figures(
@@ -28,10 +29,7 @@ def figures(
 
     Of several sweeps, each has its folder, and rows are ranked over their data sets.
     """
-    planned = [load(file, store, there=True) for file in files]
-    names = [sweep.name for sweep, _ in planned]
-    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        fail(f"{', '.join(twice)}: named twice")
+    planned = {sweep.name: ledger for sweep, ledger in (load(file, store, there=True) for file in files)}
 
     from analysis.figures import FIGURES, OVER_SWEEPS, draw, draw_over
     from analysis.source import Source
@@ -42,13 +40,13 @@ def figures(
         if name not in known:
             fail(f"--only {name}: {nearest(name, known)}")
     asked = dict.fromkeys(only or known)
-    sources = [Source(ledger.root, sweep.name, metric) for sweep, ledger in planned]
+    sources = [Source(ledger.root, name, metric) for name, ledger in planned.items()]
     if not any(metric in source.frame for source in sources):
         if all("done" not in set(source.frame["status"]) for source in sources):
-            print(f"{', '.join(names)}: no cell is done yet.")
+            print(f"{', '.join(planned)}: no cell is done yet.")
             return
-        numbers = {name for source in sources for name in source.frame if str(name).startswith(SCORES)}
-        fail(f"no metric '{metric}': {nearest(metric, sorted(numbers))}")
+        numbers = [str(name) for source in sources for name in source.frame if "/" in str(name)]
+        fail(f"no metric '{metric}': {nearest(metric, [n for n in numbers if not n.startswith(NO_NUMBERS)])}")
     top = out or FOLDER
     for source in sources:
         pages = Pages(top if out is not None and len(sources) == 1 else top / source.sweep)
@@ -65,23 +63,20 @@ def figures(
     pages.close()
 
 
-SCORES = ("test/", "val/", "codes/", "robust/", "diag/")
-
-
 class Pages:
     """One folder of figures: says what is drawn as it goes, and in the end what is not."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.captions: dict[str, str] = {}
-        self.skipped: list[str] = []
+        self.skipped: dict[str, list[str]] = {}
 
     def add(self, name: str, found: "Drawn | Missing") -> None:
         from analysis.figures import save
         from analysis.source import Missing
 
         if isinstance(found, Missing):
-            self.skipped.append(f"no {name}: {found}")
+            self.skipped.setdefault(str(found), []).append(name)
             return
         try:
             save(found, self.folder, name)
@@ -96,5 +91,5 @@ class Pages:
 
         if self.captions:
             print(f"{save_captions(self.captions, self.folder)}  what n is, and what it allows one to say")
-        for line in self.skipped:
-            print(line)
+        for why, names in self.skipped.items():
+            print(f"no {', '.join(names)}: {why}")
