@@ -78,7 +78,7 @@ def usage(lexicon: Lexicon, by: str, ax: Axes | None = None, most: int = MOST_CO
 
 
 def usage_inches(rows: int) -> float:
-    return 0.6 + 0.17 * max(rows, 4)
+    return 0.6 + 0.17 * max(rows, 6)
 
 
 def sub_actions(lexicon: Lexicon, evidence: str, ax: Axes | None = None, most: int = MOST_COLUMNS) -> Axes:
@@ -92,7 +92,7 @@ def sub_actions(lexicon: Lexicon, evidence: str, ax: Axes | None = None, most: i
         ax = plt.subplots(figsize=size, layout="constrained")[1]
     used = [n for n in lexicon.order[:most] if np.isfinite(p[n]).all() and p[n].sum() > 0]
     order = sorted(used, key=lambda n: (p[n].argmax(), -p[n].max()))
-    heat_map(ax, p[order].T, lexicon.concepts, [str(n) for n in order], f"probability by {evidence}", 0, 1)
+    heat_map(ax, p[order].T, lexicon.concepts, [str(n) for n in order], "probability", 0, 1)
     ax.set_xlabel("code, by its most probable sub-action")
     return ax
 

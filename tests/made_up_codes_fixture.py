@@ -14,7 +14,7 @@ WINDOWS, TOKENS, CODES, SHAPE, STEPS = 12, 4, 6, 16, 50
 def made_up_lexicon(
     channels: str = "independent", text: bool = True, **changes: Any
 ) -> dict[str, np.ndarray]:
-    """Arrays by name: code n is a sine of n + 1 half waves; class y uses codes y and y + 1, code 5 is never used.
+    """Arrays by name: code n is n + 1 half waves; class y uses codes y and y + 1, none uses codes 4 and 5.
 
     channels: independent (a series a channel), joint (one series of two axes) or flatten (one, end to end).
     """
