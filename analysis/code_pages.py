@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from analysis import code_figures, lexicon, series_figures, style
-from analysis.source import Drawn, Missing, Source
+from analysis.source import NO_CODES, Drawn, Missing, Source
 
 MOST_PANELS = 6
 ACROSS = 3
@@ -18,7 +18,7 @@ PAGE_HEIGHT_INCHES = 9.0
 
 
 def codebook(source: Source) -> list[Drawn]:
-    found, whose = source.lexicon()
+    found, whose = source.codes
     figure = code_figures.codebook(found)
     shown, used = min(len(found.order), code_figures.MOST_CODES), len(found.order)
     part = 100 * found.counts[found.order[:shown]].sum() / max(found.counts.sum(), 1)
@@ -32,7 +32,7 @@ def codebook(source: Source) -> list[Drawn]:
 
 
 def code_usage(source: Source) -> list[Drawn]:
-    found, whose = source.lexicon()
+    found, whose = source.codes
     owners = ["class"] + (["subject"] if (found.subject >= 0).any() else [])
     counts = [len({int(one) for one in owner if one >= 0}) for owner in (found.label, found.subject)]
     heights = [code_figures.usage_inches(count) for count in counts[: len(owners)]]
@@ -50,7 +50,7 @@ def code_usage(source: Source) -> list[Drawn]:
 
 
 def reconstruction(source: Source) -> list[Drawn]:
-    found, whose = source.lexicon()
+    found, whose = source.codes
     if not len(found.series):
         raise Missing("the trial kept no windows for pictures")
     figure, left = series_figures.reconstructions(found)
@@ -64,7 +64,6 @@ def reconstruction(source: Source) -> list[Drawn]:
 
 
 def text_similarity(source: Source) -> list[Drawn]:
-    source.lexicon()
     found = {}
     for row, name in source.trials.items():
         try:
@@ -76,7 +75,7 @@ def text_similarity(source: Source) -> list[Drawn]:
         if len(found) == MOST_PANELS:
             break
     if not found:
-        raise Missing("no row reads text")
+        raise Missing("no row reads text" if source.trials else NO_CODES)
     across = min(len(found), ACROSS)
     lines = math.ceil(len(found) / across)
     width = style.COLUMN_INCHES if across == 1 else style.PAGE_INCHES
@@ -105,7 +104,7 @@ def text_similarity(source: Source) -> list[Drawn]:
 
 
 def sub_actions(source: Source) -> list[Drawn]:
-    found, whose = source.lexicon()
+    found, whose = source.codes
     if not found.p.size:
         raise Missing("the trial names no sub-actions")
     drawn = []

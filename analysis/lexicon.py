@@ -4,6 +4,8 @@ W held-out windows of B series with K tokens of A axes; N codes of S samples; M 
 classes; E kinds of evidence, Q concepts; V windows kept for pictures.
 """
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,17 +77,18 @@ def path(store: Path, signature: str) -> Path:
 
 def read(store: Path, signature: str) -> Lexicon:
     """A trial's lexicon. Raises OSError where there is none, ValueError where it can't be read."""
-    with np.load(path(store, signature), allow_pickle=False) as file:
-        found = {name: file[name] for name in file.files}
+    at = path(store, signature)
     try:
+        with np.load(at, allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
         text = {name: tuple(map(str, found[name])) for name in TEXT}
         arrays = {n: found[n] for n in Lexicon.__dataclass_fields__ if n not in (*TEXT, *OPTIONAL)}
-        optional = {name: found.get(name) for name in OPTIONAL}
-        return Lexicon(**{**arrays, **text, **optional})  # type: ignore[arg-type]
     except KeyError as error:
-        raise ValueError(
-            f"{path(store, signature)}: expected an array {error}, found {sorted(found)}"
-        ) from None
+        raise ValueError(f"{at}: expected an array {error}, found {sorted(found)}") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{at} is torn: {error}") from None
+    optional = {name: found.get(name) for name in OPTIONAL}
+    return Lexicon(**{**arrays, **text, **optional})  # type: ignore[arg-type]
 
 
 def ranking(frame: pd.DataFrame, rows: Sequence[str]) -> list[str]:

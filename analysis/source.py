@@ -15,6 +15,9 @@ from analysis import lexicon, load, stats, style
 from analysis.wording import VALIDATION
 
 
+NO_CODES = "no trial has learned codes that were kept (lexicon.npz)"
+
+
 class Missing(Exception):
     """Why a sweep has no figure of a kind; a sentence without its full stop."""
 
@@ -87,7 +90,8 @@ class Source:
     def pairs(self, frame: pd.DataFrame | None = None) -> str:
         """The sentences of a caption about what a pair is, how many there are, and what is not done yet."""
         frame = self.frame if frame is None else frame
-        n = int(stats.per_pair(frame, self.metric, self.plan["unit"]).count().max())
+        metric = self.metric if self.metric in frame else VALIDATION
+        n = int(stats.per_pair(frame, metric, self.plan["unit"]).count().max()) if metric in frame else 0
         done = int((self.frame["status"] == "done").sum())
         leaky = self.plan.get("split") == "leaky_random"
         sentences = stats.note(n, self.plan["unit"], None, done, len(self.frame), leaky)
@@ -103,11 +107,12 @@ class Source:
             if name is not None and os.path.exists(lexicon.path(self.store, name))
         }
 
-    def lexicon(self) -> tuple[lexicon.Lexicon, str]:
+    @cached_property
+    def codes(self) -> tuple[lexicon.Lexicon, str]:
         """The codes of the validation-best trial of the validation-best row that has some, and a caption's
         sentence about whose they are. Raises Missing."""
         if not self.trials:
-            raise Missing("no trial has learned codes that were kept (lexicon.npz)")
+            raise Missing(NO_CODES)
         row, name = next(iter(self.trials.items()))
         try:
             found = lexicon.read(self.store, name)
