@@ -9,10 +9,11 @@ import math
 import numpy as np
 
 from analysis import code_figures, lexicon, series_figures, style
-from analysis.source import NO_CODES, Drawn, Missing, Source
+from analysis.source import Drawn, Missing, Source
 
 MOST_PANELS = 6
 ACROSS = 3
+NO_TEXT = "no trial whose codes were read off has similarities of series and text"
 INSIDE_INCHES = 0.22  # what a number in a cell needs
 PAGE_HEIGHT_INCHES = 9.0
 
@@ -75,7 +76,7 @@ def text_similarity(source: Source) -> list[Drawn]:
         if len(found) == MOST_PANELS:
             break
     if not found:
-        raise Missing("no row reads text" if source.trials else NO_CODES)
+        raise Missing(NO_TEXT if source.trials else source.no_codes)
     across = min(len(found), ACROSS)
     lines = math.ceil(len(found) / across)
     width = style.COLUMN_INCHES if across == 1 else style.PAGE_INCHES
@@ -108,9 +109,9 @@ def sub_actions(source: Source) -> list[Drawn]:
     if not found.p.size:
         raise Missing("the trial names no sub-actions")
     drawn = []
-    for evidence in found.evidence:
+    for i, evidence in enumerate(found.evidence):
         figure = style.page(min(code_figures.usage_inches(len(found.concepts)), PAGE_HEIGHT_INCHES))
         code_figures.sub_actions(found, evidence, figure.subplots())
         text = f"Probability that a code means a sub-action, by {evidence}. {whose}"
-        drawn.append(Drawn(figure, text, evidence))
+        drawn.append(Drawn(figure, text, evidence if evidence.isidentifier() else str(i)))
     return drawn

@@ -47,18 +47,20 @@ OVER_SWEEPS: dict[str, Callable[[Sequence[Source]], list[Drawn]]] = {
 }
 
 
-def draw_over(sources: Sequence[Source], only: Sequence[str] = ()) -> Iterator[tuple[str, Drawn | Missing]]:
+def draw_over(
+    sources: Sequence[Source], only: Sequence[str] | None = None
+) -> Iterator[tuple[str, Drawn | Missing]]:
     """Name and figure, one at a time, of several sweeps together; `only` as in draw."""
-    for name in only or OVER_SWEEPS:
+    for name in OVER_SWEEPS if only is None else only:
         yield from _drawn(name, partial(OVER_SWEEPS[name], sources), any(map(_leaky, sources)))
 
 
-def draw(source: Source, only: Sequence[str] = ()) -> Iterator[tuple[str, Drawn | Missing]]:
+def draw(source: Source, only: Sequence[str] | None = None) -> Iterator[tuple[str, Drawn | Missing]]:
     """Name and figure, one at a time, of one sweep; `only`: of these names, else of all.
 
     Raises FileNotFoundError for a sweep without a plan, KeyError for an unknown name.
     """
-    for name in only or FIGURES:
+    for name in FIGURES if only is None else only:
         yield from _drawn(name, partial(FIGURES[name], source), _leaky(source))
 
 
@@ -88,9 +90,12 @@ def save(drawn: Drawn, out: Path, name: str) -> list[Path]:
         drawn.figure.draw_without_rendering()
     for kind, metadata in METADATA.items():
         path, partial = out / f"{name}.{kind}", out / f".{name}.{os.getpid()}.tmp"
-        with style.paper():
-            drawn.figure.savefig(partial, format=kind, dpi=DPI, metadata=metadata)
-        os.replace(partial, path)
+        try:
+            with style.paper():
+                drawn.figure.savefig(partial, format=kind, dpi=DPI, metadata=metadata)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
         drawn.figure.set_layout_engine("none")
         written.append(path)
     return written

@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from analysis import lexicon, load, stats, style
 from analysis.wording import VALIDATION
 
-
-NO_CODES = "no trial has learned codes that were kept (lexicon.npz)"
+PERPLEXITY = "codes/perplexity"  # of whatever has codes
 
 
 class Missing(Exception):
@@ -107,12 +106,19 @@ class Source:
             if name is not None and os.path.exists(lexicon.path(self.store, name))
         }
 
+    @property
+    def no_codes(self) -> str:
+        """Why there are no trials."""
+        if PERPLEXITY not in self.frame or self.frame[PERPLEXITY].isna().all():
+            return "no trial has learned codes"
+        return f"no codes were read off a trial yet: run `shapelex codes sweeps/{self.sweep}.yaml` first"
+
     @cached_property
     def codes(self) -> tuple[lexicon.Lexicon, str]:
         """The codes of the validation-best trial of the validation-best row that has some, and a caption's
         sentence about whose they are. Raises Missing."""
         if not self.trials:
-            raise Missing(NO_CODES)
+            raise Missing(self.no_codes)
         row, name = next(iter(self.trials.items()))
         try:
             found = lexicon.read(self.store, name)

@@ -130,6 +130,13 @@ def test_codes_are_of_the_validation_best_trial_of_the_best_row_that_has_some(tm
     assert [ax.get_title() for ax in pictures.figure.axes if ax.get_title()] == ["a"]
 
 
+def test_where_trials_have_codes_that_nobody_read_off_the_verb_to_run_is_named(tmp_path: Path) -> None:
+    metrics = lambda *key: {"val/macro_f1": 0.5, "codes/perplexity": 3.0}  # noqa: E731
+    write_ledger(tmp_path, rows=("a",), seeds=1, folds=1, unit="seed", reference=None, scores=metrics)
+    ((_, found),) = figures.draw(Source(tmp_path, "made_up"), ["text_similarity"])
+    assert isinstance(found, Missing) and "run `shapelex codes sweeps/made_up.yaml` first" in str(found)
+
+
 def test_a_torn_lexicon_is_no_figure_and_says_which_trial(tmp_path: Path) -> None:
     write_ledger(tmp_path, rows=("a",), seeds=1, folds=1, unit="seed", reference=None)
     path = lexicon.path(tmp_path, signature("a", 0, 0))
