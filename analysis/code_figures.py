@@ -19,6 +19,7 @@ MOST_COLUMNS = 48  # of a heat map, each with its number
 ACROSS = 8
 PANEL_INCHES = 0.8
 NAME_LETTERS = 15
+CONCEPT_LETTERS = 46
 
 
 def codebook(lexicon: Lexicon, most: int = MOST_CODES) -> Figure:
@@ -31,7 +32,7 @@ def codebook(lexicon: Lexicon, most: int = MOST_CODES) -> Figure:
     axes_of = lexicon.shape.shape[1]
     colours = sns.color_palette("colorblind", axes_of) if axes_of > 1 else [(0.15, 0.15, 0.15)]
     lines = -(-len(order) // ACROSS)
-    longest = max((len(folded(name, NAME_LETTERS).splitlines()) for name, _ in names.values()), default=0)
+    longest = max((len(_named(*names[n]).splitlines()) for n in order if n in names), default=0)
     figure = page(lines * (PANEL_INCHES + 0.12 * longest) + 0.3 * (axes_of > 1))
     grid = figure.subplots(lines, ACROSS, squeeze=False, sharex=True, sharey=True)
     for ax in grid.ravel():
@@ -42,7 +43,7 @@ def codebook(lexicon: Lexicon, most: int = MOST_CODES) -> Figure:
             ax.plot(lexicon.shape[n, a], color=colours[a], linewidth=1.1 if axes_of == 1 else 0.8)
         title = f"{n}: {100 * share[n]:.1f} %" if share[n] >= 0.0005 else f"{n}: <0.1 %"
         if n in names:
-            title += f"\n{folded(names[n][0], NAME_LETTERS)}"
+            title += f"\n{_named(*names[n])}"
         ax.set_title(title, fontsize=SMALL_POINTS, pad=2)
     if axes_of > 1:
         figure.legend(
@@ -53,6 +54,10 @@ def codebook(lexicon: Lexicon, most: int = MOST_CODES) -> Figure:
             frameon=False,
         )
     return figure
+
+
+def _named(name: str, p: float) -> str:
+    return folded(f"{name} {p:.2f}".replace(" 0.", " ."), NAME_LETTERS)
 
 
 def usage(lexicon: Lexicon, by: str, ax: Axes | None = None, most: int = MOST_COLUMNS) -> Axes:
@@ -92,7 +97,10 @@ def sub_actions(lexicon: Lexicon, evidence: str, ax: Axes | None = None, most: i
         ax = plt.subplots(figsize=size, layout="constrained")[1]
     used = [n for n in lexicon.order[:most] if np.isfinite(p[n]).all() and p[n].sum() > 0]
     order = sorted(used, key=lambda n: (p[n].argmax(), -p[n].max()))
-    heat_map(ax, p[order].T, lexicon.concepts, [str(n) for n in order], "probability", 0, 1)
+    heat_map(
+        ax, p[order].T, lexicon.concepts, [str(n) for n in order], "probability", 0, float(p[order].max())
+    )
+    ax.set_yticks(ax.get_yticks(), [short(name, CONCEPT_LETTERS) for name in lexicon.concepts])
     ax.set_xlabel("code, by its most probable sub-action")
     return ax
 

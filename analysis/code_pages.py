@@ -23,7 +23,11 @@ def codebook(source: Source) -> list[Drawn]:
     figure = code_figures.codebook(found)
     shown, used = min(len(found.order), code_figures.MOST_CODES), len(found.order)
     part = 100 * found.counts[found.order[:shown]].sum() / max(found.counts.sum(), 1)
-    named = f" Names: the most probable sub-action by {found.evidence[0]}." if found.names() else ""
+    named = (
+        f" Names: the most probable sub-action by {found.evidence[0]}, with its probability."
+        if found.names()
+        else ""
+    )
     text = (
         "Codes, decoded and standardised, the most used first, with their share of tokens. "
         f"{shown} of {used} in use ({part:.0f} % of tokens); {len(found.shape) - used} of {len(found.shape)} "
@@ -110,8 +114,12 @@ def sub_actions(source: Source) -> list[Drawn]:
         raise Missing("the trial names no sub-actions")
     drawn = []
     for i, evidence in enumerate(found.evidence):
+        if not found.p[i, found.order].any():
+            continue
         figure = style.page(min(code_figures.usage_inches(len(found.concepts)), PAGE_HEIGHT_INCHES))
         code_figures.sub_actions(found, evidence, figure.subplots())
         text = f"Probability that a code means a sub-action, by {evidence}. {whose}"
         drawn.append(Drawn(figure, text, evidence if evidence.isidentifier() else str(i)))
+    if not drawn:
+        raise Missing("no code in use is named")
     return drawn

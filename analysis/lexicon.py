@@ -17,6 +17,7 @@ from analysis.wording import VALIDATION
 
 FILE = "lexicon.npz"
 ERROR = "val/series_mse"
+TIED = 1e-4
 TEXT = ("evidence", "concepts", "classes", "channels")
 OPTIONAL = ("similarity", "x_hat")
 
@@ -61,14 +62,16 @@ class Lexicon:
         return np.argsort(-self.counts, kind="stable")[: int((self.counts > 0).sum())]
 
     def names(self) -> dict[int, tuple[str, float]]:
-        """Code -> its most probable concept and how probable, by the first evidence there is."""
+        """Code -> its most probable concept and how probable, by the evidence that counts first.
+
+        A code whose best concepts are equally probable (those of one class, by co-occurrence) has no name.
+        """
         if not self.p.size:
             return {}
-        first = self.p[0]
-        known = np.isfinite(first).all(1) & (first.sum(1) > 0)
-        return {
-            int(n): (self.concepts[first[n].argmax()], float(first[n].max())) for n in np.flatnonzero(known)
-        }
+        ranked = np.sort(np.nan_to_num(self.p[0]), axis=1)[:, ::-1]
+        second = ranked[:, 1] if ranked.shape[1] > 1 else np.zeros(len(ranked))
+        clear = np.flatnonzero(ranked[:, 0] > second * (1 + TIED))
+        return {int(n): (self.concepts[np.nanargmax(self.p[0, n])], float(ranked[n, 0])) for n in clear}
 
 
 def path(store: Path, signature: str) -> Path:

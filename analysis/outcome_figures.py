@@ -14,7 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from analysis import stats
-from analysis.style import COLUMN_INCHES, SMALL_POINTS, finish, folded, heat_map, palette
+from analysis.style import COLUMN_INCHES, SMALL_POINTS, finish, folded, heat_map, palette, within
 from analysis.wording import metric_scale, metric_title
 
 LINKED_ROWS = 8  # lines that link a pair across more rows than these hide the points
@@ -45,6 +45,7 @@ def strip_and_interval(
     if plan.get("reference") in rows:
         reference = numbers.loc[plan["reference"], "mean"]
         ax.axvline(reference, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
+    within(ax, scale)
     return _rows_axis(ax, rows, metric_title(metric))
 
 
@@ -123,6 +124,7 @@ def per_class_f1(
     for j in range(1, len(names)):
         ax.axhline(j - 0.5, color="0.9", linewidth=0.6, zorder=0)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2 if len(rows) > 1 else 1, frameon=False)
+    within(ax, 100)
     return _rows_axis(ax, names, "F1 in percent")
 
 

@@ -96,7 +96,7 @@ def window(lexicon: Lexicon, v: int, m: int, ax: Axes, below: Axes, most: int = 
             linewidth=0,
         )
         x = np.linspace(start, end, len(shape))
-        below.plot(x, -(lane + 0.5) + 0.4 * shape / reach, color=hues[str(n)], linewidth=0.9)
+        below.plot(x, -(lane + 0.5) + 0.4 * shape / reach, color=hues[str(n)], linewidth=0.9, alpha=0.8)
         if min(end, 1) - max(start, 0) > 0.035 * len(str(n)) + 0.02:
             below.text(
                 max(start, 0) + 0.004,
@@ -105,7 +105,6 @@ def window(lexicon: Lexicon, v: int, m: int, ax: Axes, below: Axes, most: int = 
                 fontsize=SMALL_POINTS,
                 va="top",
                 color="0.1",
-                bbox=LABEL,
             )
     below.set_ylim(-most, 0)
     below.set_xlim(0, 1)
@@ -139,5 +138,4 @@ def reconstructions(lexicon: Lexicon, most: int = PICTURES) -> tuple[Figure, int
     return figure, left
 
 
-LABEL = {"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 0.4}
 _ONE = {"rows": [{"name": "x", "variant": "x"}]}

@@ -177,6 +177,13 @@ def heat_map(
     return ax
 
 
+def within(ax: Axes, metric_scale: int) -> None:
+    """End a horizontal axis of percentages at 0 and 100: an interval over two pairs may go far beyond."""
+    if metric_scale == 100:
+        low, high = ax.get_xlim()
+        ax.set_xlim(max(low, -0.5), min(high, 100.5))
+
+
 def finish(ax: Axes, xlabel: str) -> Axes:
     ax.set_xlabel(xlabel, fontsize=FONT_POINTS)
     ax.tick_params(labelsize=FONT_POINTS)

@@ -34,10 +34,16 @@ def test_the_codebook_draws_codes_in_use_the_most_used_first_with_share_and_name
     counts = np.bincount(found.code.ravel(), minlength=CODES)
     used = [n for n in np.argsort(-counts, kind="stable") if counts[n]]
     share = 100 * counts / counts.sum()
-    assert titles[: len(used)] == [f"{n}: {share[n]:.1f} %\n{CONCEPTS[n % 3]}" for n in used]
+    assert titles[: len(used)] == [f"{n}: {share[n]:.1f} %\n{CONCEPTS[n % 3]} .80" for n in used]
     assert not any(titles[len(used) :])
     line = code_figures.codebook(found).axes[0].lines[1]
     assert np.array_equal(line.get_ydata(), found.shape[used[0], 0])
+
+
+def test_a_code_whose_concepts_are_equally_probable_has_no_name(tmp_path: Path) -> None:
+    p = np.full((1, CODES, 3), [0.4, 0.4, 0.2])
+    p[0, 1], p[0, 2] = [0.3, 0.5, 0.2], 0
+    assert made_up(tmp_path, p=p).names() == {1: ("arm down", 0.5)}
 
 
 def test_without_concepts_codes_have_no_names_and_joint_channels_have_a_line_each(tmp_path: Path) -> None:

@@ -177,6 +177,17 @@ def test_many_learning_curves_get_a_panel_each_beside_the_reference(tmp_path: Pa
     assert [len(ax.lines) for ax in panels] == [1 if row == "supervised" else 2 for row in trained]
 
 
+def test_an_interval_over_two_pairs_does_not_stretch_the_axis_beyond_percentages(tmp_path: Path) -> None:
+    far = lambda row, seed, fold: {METRIC: 0.2 + 0.7 * fold, "val/macro_f1": 0.5}  # noqa: E731
+    parts = lambda row, seed, fold: {"per_class_f1": {"lie": 0.9 * fold}}  # noqa: E731
+    source = written(tmp_path, folds=2, scores=far, parts=parts)
+    for ax in (
+        outcome_figures.strip_and_interval(source.frame, source.plan, axis()),
+        outcome_figures.per_class_f1(source.classes, source.plan, axis(), ROWS[:2]),
+    ):
+        assert ax.get_xlim() == (-0.5, 100.5)
+
+
 def test_a_variant_keeps_its_hue_over_its_rows_and_a_lone_variant_has_one_a_row() -> None:
     def plan(*names: str) -> dict[str, Any]:
         return {"rows": [{"name": name, "variant": name.split()[0]} for name in names]}
@@ -256,7 +267,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Drawn]:
     ]
     factors = {row: dict(zip(("a.codes", "b.loss"), row.split()[1:], strict=True)) for row in rows}
     factors["statistics"] = {"baseline": "statistics"}
-    source = written(store, rows=[*rows, "statistics"], reference=rows[0], factors=factors, seeds=1, folds=3)
+    source = written(
+        store,
+        rows=[*rows, "statistics"],
+        reference=rows[0],
+        factors=factors,
+        seeds=1,
+        folds=2,
+        fixed=[*rows[6:], "statistics"],  # without curves of their own, which cost a panel each
+    )
     for name in source.frame["signature"][source.frame["seed"].notna()]:
         write_lexicon(store, name, made_up_lexicon())
     every = {name: found for name, found in figures.draw(source) if isinstance(found, Drawn)}
@@ -289,7 +308,7 @@ def test_labels_of_17_rows_do_not_touch(whole: dict[str, Drawn]) -> None:
 
 def test_the_same_figure_gives_the_same_bytes_and_whole_files(tmp_path: Path) -> None:
     source = written(tmp_path / "runs", rows=ROWS[:2])
-    one, two = (figures.save(drawn(source, "scores"), tmp_path / name, "scores") for name in ("one", "two"))
+    one, two = (figures.save(drawn(source, "per_class"), tmp_path / to, "scores") for to in ("one", "two"))
     assert [path.name for path in one] == ["scores.pdf", "scores.png"]
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
     assert one[0].read_bytes().startswith(b"%PDF") and b"/Type3" not in one[0].read_bytes()
