@@ -95,8 +95,8 @@ def interaction(
     ax.legend(
         title=short(grid.name(second), 26),
         title_fontsize=style.SMALL_POINTS,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.28),
+        loc="lower center",  # on top: names of levels may hang down far
+        bbox_to_anchor=(0.5, 1.0),
         ncols=2,
         frameon=False,
     )

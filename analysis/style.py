@@ -108,8 +108,8 @@ def short(name: str, most: int = LONGEST_NAME) -> str:
 
 def folded(name: str, most: int = LONGEST_NAME) -> str:
     """`name` on one line or, where it is too long, on two, broken at a space; more is left out."""
-    lines = textwrap.wrap(name, most, break_on_hyphens=False)
-    return "\n".join(lines) if len(lines) <= 2 else short(name, 2 * most).replace("…", "…\n")
+    first, *rest = textwrap.wrap(name, most, break_on_hyphens=False) or [""]
+    return first if not rest else f"{first}\n{short(' '.join(rest), most)}"
 
 
 def page(height_inches: float, width_inches: float = PAGE_INCHES) -> Figure:

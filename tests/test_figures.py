@@ -223,6 +223,7 @@ def test_rows_under_one_bar_are_those_no_test_tells_apart() -> None:
 
 def test_a_name_too_long_for_a_margin_breaks_at_a_space_and_keeps_its_end() -> None:
     assert style.folded("z_two_way codes=128 info_nce=0.1", 20) == "z_two_way codes=128\ninfo_nce=0.1"
+    assert style.folded("raise the left arm slowly up", 12) == "raise the\nleft …ly up"
     assert style.folded("x" * 100 + "end", 20).endswith("end") and len(style.folded("x" * 100, 20)) <= 41
 
 
