@@ -20,6 +20,9 @@ from analysis.style import COLUMN_INCHES, DASHES, finish, short
 from analysis.wording import metric_scale, metric_title
 
 
+MOST_LEVELS = 12  # whose names one panel has room for
+
+
 class Grid(NamedTuple):
     """levels: rows x factors, each level as text, every combination once. pairs: pairs x rows, the metric."""
 
@@ -104,10 +107,11 @@ def interaction(
 
 
 def _levels_axis(ax: Axes, names: Sequence[str], factor: str, metric: str) -> Axes:
-    steep = sum(map(len, names)) > 24
+    every = -(-len(names) // MOST_LEVELS)
+    steep = sum(map(len, names[::every])) > 24
     ax.set_xticks(
-        range(len(names)),
-        [short(name, 20) for name in names],
+        range(0, len(names), every),
+        [short(name, 20) for name in names[::every]],
         rotation=40 if steep else 0,
         ha="right" if steep else "center",
         rotation_mode="anchor",

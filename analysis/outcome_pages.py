@@ -21,7 +21,7 @@ from analysis.source import Drawn, Missing, Source
 from analysis.wording import metric_scale, metric_title
 
 MOST_PANELS, ACROSS = 9, 3
-MOST_CURVES = 5
+MOST_CURVES, TOGETHER = 20, 5
 MOST_LINES = 6
 
 
@@ -128,29 +128,34 @@ def interactions(source: Source) -> list[Drawn]:
 
 
 def curves(source: Source) -> list[Drawn]:
-    metric = "val/macro_f1" if "val/macro_f1" in source.curves else "train/loss"
-    if metric not in source.curves or source.curves[metric].isna().all():
+    found = source.curves
+    metric = next(
+        (name for name in ("val/macro_f1", "train/loss") if name in found and found[name].any()), None
+    )
+    if metric is None:
         raise Missing("no trial logs epochs")
-    logged = set(source.curves["row"][source.curves[metric].notna()])
-    rows = [row for row in source.shown() if row in logged]
+    lines = found.loc[found[metric].notna(), ["row", "seed", "fold", "epoch", metric]]
+    shown = source.shown(MOST_CURVES)
+    rows = [row for row in shown if row in set(lines["row"])]
     text = f"{_upper(metric_title(metric))} by epoch: mean over pairs, band of one sd."
-    if len(rows) <= MOST_CURVES:
+    if len(rows) <= TOGETHER:
         figure = style.page(2.4 + 0.08 * len(rows), style.COLUMN_INCHES)
-        _capped(learning_curves(source.curves, source.plan, figure.subplots(), metric, rows), metric)
-        return [Drawn(figure, f"{text} {source.pairs()}")]
+        _capped(learning_curves(lines, source.plan, figure.subplots(), metric, rows), metric)
+        return [Drawn(figure, f"{text} {source.pairs()}{source.fit(len(shown))}")]
     figure, axes = style.grid(len(rows), 5, 1.15)
     reference = source.plan.get("reference")
     for ax, row in zip(axes, rows, strict=True):
-        beside = reference if reference in logged and row != reference else None
-        learning_curves(source.curves, source.plan, ax, metric, [row], legend=False, beside=beside)
+        beside = reference if reference in rows and row != reference else None
+        mine = lines[lines["row"].isin([row, beside])]
+        learning_curves(mine, source.plan, ax, metric, [row], legend=False, beside=beside)
         ax.set_title(style.folded(row, 24), fontsize=style.SMALL_POINTS)
         ax.set_ylabel("")
         ax.set_xlabel("")
     _capped(axes[0], metric)
     figure.supxlabel("epoch", fontsize=style.FONT_POINTS)
     figure.supylabel(metric_title(metric), fontsize=style.FONT_POINTS)
-    grey = f" Grey: {reference}." if reference in logged else ""
-    return [Drawn(figure, f"{text}{grey} {source.pairs()}{source.fit(len(source.shown()))}")]
+    grey = f" Grey: {reference}." if reference in rows else ""
+    return [Drawn(figure, f"{text}{grey} {source.pairs()}{source.fit(len(shown))}")]
 
 
 def disturbances(source: Source) -> list[Drawn]:

@@ -23,7 +23,7 @@ FONT_POINTS = 8
 SMALL_POINTS = 7
 PALE_LAST = [0, 1, 2, 3, 4, 5, 7, 9, 6, 8]
 DASHES: list[tuple[float, ...]] = [(), (4, 1.5), (1, 1), (3, 1.25, 1, 1.25)]
-MOST_ROWS = 40
+MOST_ROWS = 34  # a page's height
 LONGEST_NAME = 34
 RC: dict[Any, Any] = {
     "font.size": FONT_POINTS,
