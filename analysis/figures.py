@@ -1,116 +1,118 @@
-"""Two figures of a sweep, sized for one column of a two-column paper. Each takes and returns an axis.
+"""Every figure that a sweep's ledger can give, by name, as PDF and PNG for a two-column paper."""
 
-A row has the same colour in both; the colours are seaborn's colour-blind safe ones, the two palest last.
-"""
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
-from collections.abc import Mapping
-from typing import Any
+from analysis import code_pages, outcome_pages, rank_page, style
+from analysis.curve_figures import learning_curves
+from analysis.outcome_figures import strip_and_interval
+from analysis.source import Drawn, Missing, Source
+from analysis.style import palette
 
-import matplotlib.pyplot as plt
-import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+__all__ = [
+    "FIGURES",
+    "OVER_SWEEPS",
+    "draw",
+    "draw_over",
+    "learning_curves",
+    "palette",
+    "save",
+    "save_captions",
+    "strip_and_interval",
+]
 
-from analysis import stats
-from analysis.wording import metric_scale, metric_title
+DPI = 300
+# Without dates and versions: the same ledger gives the same bytes.
+METADATA = {"pdf": {"Creator": None, "Producer": None, "CreationDate": None}, "png": {"Software": None}}
 
-COLUMN_INCHES = 3.4
-FONT_POINTS = 8
-PALE_LAST = [0, 1, 2, 3, 4, 5, 7, 9, 6, 8]
-DASHES: list[tuple[float, ...]] = [(), (4, 1.5), (1, 1), (3, 1.25, 1, 1.25)]
+FIGURES: dict[str, Callable[[Source], list[Drawn]]] = {
+    "scores": outcome_pages.scores,
+    "per_class": outcome_pages.per_class,
+    "confusion": outcome_pages.confusions,
+    "main_effects": outcome_pages.main_effects,
+    "interactions": outcome_pages.interactions,
+    "learning_curves": outcome_pages.curves,
+    "robustness": outcome_pages.disturbances,
+    "codebook": code_pages.codebook,
+    "code_usage": code_pages.code_usage,
+    "reconstruction": code_pages.reconstruction,
+    "text_similarity": code_pages.text_similarity,
+    "sub_actions": code_pages.sub_actions,
+}
+OVER_SWEEPS: dict[str, Callable[[Sequence[Source]], list[Drawn]]] = {
+    "critical_difference": rank_page.critical_difference,
+}
 
 
-def palette(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Row name -> colour. They repeat after ten rows; the dashes of learning_curves then tell rows apart."""
-    colours = sns.color_palette("colorblind", 10)
-    return {row["name"]: colours[PALE_LAST[i % 10]] for i, row in enumerate(plan["rows"])}
+def draw_over(
+    sources: Sequence[Source], only: Sequence[str] | None = None
+) -> Iterator[tuple[str, Drawn | Missing]]:
+    """Name and figure, one at a time, of several sweeps together; `only` as in draw."""
+    for name in OVER_SWEEPS if only is None else only:
+        yield from _drawn(name, partial(OVER_SWEEPS[name], sources), any(map(_leaky, sources)))
 
 
-def strip_and_interval(
-    frame: pd.DataFrame, plan: Mapping[str, Any], ax: Axes | None = None, metric: str = "test/macro_f1"
-) -> Axes:
-    """A point per pair, the mean with its 95 % t interval below, and a line at the reference's mean.
+def draw(source: Source, only: Sequence[str] | None = None) -> Iterator[tuple[str, Drawn | Missing]]:
+    """Name and figure, one at a time, of one sweep; `only`: of these names, else of all.
 
-    `frame` is load.frame's. A pair keeps its height within every row, so that it can be followed.
+    Raises FileNotFoundError for a sweep without a plan, KeyError for an unknown name.
     """
-    rows = list(palette(plan))
-    ax = _axes(0.7 + 0.32 * len(rows)) if ax is None else ax
-    scale = metric_scale(metric)
-    pairs = scale * stats.per_pair(frame, metric, plan["unit"]).reindex(columns=rows)
-    spread = [0.3 * i / max(len(pairs) - 1, 1) for i in range(len(pairs))]
-    points = pd.concat(
-        pd.DataFrame({"row": row, "x": pairs[row], "y": [i - 0.35 + s for s in spread]})
-        for i, row in enumerate(rows)
-    ).dropna()
-    sns.scatterplot(
-        points, x="x", y="y", hue="row", palette=palette(plan), s=14, alpha=0.8, legend=False, ax=ax
-    )
-    numbers = scale * stats.summary(frame, metric, plan["unit"]).reindex(rows)[["mean", "low", "high"]]
-    for i, (mean, low, high) in enumerate(numbers.to_numpy()):
-        ax.plot([low, high], [i + 0.15] * 2, color="black", linewidth=1)
-        ax.plot([mean], [i + 0.15], marker="D", markersize=3, color="black")
-    if plan.get("reference") is not None:
-        ax.axvline(
-            numbers.loc[plan["reference"], "mean"], color="0.5", linewidth=0.8, linestyle="--", zorder=0
-        )
-    ax.set_yticks(range(len(rows)), labels=rows)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set_ylabel("")
-    return _finish(ax, xlabel=metric_title(metric))
+    for name in FIGURES if only is None else only:
+        yield from _drawn(name, partial(FIGURES[name], source), _leaky(source))
 
 
-def learning_curves(
-    curves: pd.DataFrame, plan: Mapping[str, Any], ax: Axes | None = None, metric: str = "val/macro_f1"
-) -> Axes:
-    """`metric` per epoch and row: mean over pairs, seeds averaged within a fold, with a band of one sd.
-
-    `curves` is load.curves'. Rows that log no epochs (the statistics baseline) have no curve; where trials
-    stop early, the later epochs rest on fewer pairs.
-    """
-    names = list(palette(plan))
-    ax = _axes(2.3 + 0.08 * len(names)) if ax is None else ax
-    if metric in curves:
-        lines = curves.assign(value=metric_scale(metric) * curves[metric]).dropna(subset=["value"])
-        keys = ["row", plan["unit"], "epoch"]
-        lines = lines.groupby(keys, dropna=False)[["value"]].mean().reset_index()
-        present = [name for name in names if name in set(lines["row"])]
-        sns.lineplot(
-            lines,
-            x="epoch",
-            y="value",
-            hue="row",
-            style="row",
-            hue_order=present,
-            style_order=present,
-            palette={name: palette(plan)[name] for name in present},
-            dashes={name: DASHES[names.index(name) % len(DASHES)] for name in present},
-            errorbar="sd",
-            err_kws={"alpha": 0.12, "linewidth": 0},
-            linewidth=1.2,
-            ax=ax,
-        )
-        ax.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2, fontsize=FONT_POINTS - 1, frameon=False
-        )
-    else:
-        ax.text(
-            0.5, 0.5, f"no trial logged {metric}", ha="center", fontsize=FONT_POINTS, transform=ax.transAxes
-        )
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylabel(metric_title(metric), fontsize=FONT_POINTS)
-    return _finish(ax, xlabel="epoch")
+def _drawn(name: str, make: Callable[[], list[Drawn]], leaky: bool) -> Iterator[tuple[str, Drawn | Missing]]:
+    try:
+        with style.paper():
+            made = make()
+    except Missing as why:
+        yield name, why
+        return
+    for drawn in made:
+        if leaky:
+            drawn.figure.suptitle("LEAKY: random windows", fontsize=style.SMALL_POINTS, color="C3")
+        yield f"{name}_{drawn.part}" if drawn.part else name, drawn
 
 
-def _axes(height_inches: float) -> Axes:
-    return plt.subplots(figsize=(COLUMN_INCHES, height_inches), layout="constrained")[1]
+def _leaky(source: Source) -> bool:
+    return source.plan.get("split") == "leaky_random"
 
 
-def _finish(ax: Axes, xlabel: str) -> Axes:
-    ax.set_xlabel(xlabel, fontsize=FONT_POINTS)
-    ax.tick_params(labelsize=FONT_POINTS)
-    sns.despine(ax=ax)
-    # Drawing changes the tick labels, and constrained layout makes room for those it saw last.
-    if (figure := ax.get_figure(root=True)) is not None:
-        figure.draw_without_rendering()
-    return ax
+def save(drawn: Drawn, out: Path, name: str) -> list[Path]:
+    """Write `<name>.pdf` and `<name>.png` into `out`, each atomically."""
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    with style.paper():
+        # Constrained layout makes room for the tick labels it saw last, and costs as much as the drawing.
+        drawn.figure.draw_without_rendering()
+    for kind, metadata in METADATA.items():
+        path, partial = out / f"{name}.{kind}", out / f".{name}.{os.getpid()}.tmp"
+        try:
+            with style.paper():
+                drawn.figure.savefig(partial, format=kind, dpi=DPI, metadata=metadata)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        drawn.figure.set_layout_engine("none")
+        written.append(path)
+    return written
+
+
+def save_captions(captions: Mapping[str, str], out: Path) -> Path:
+    """Write the captions of figures, by name, to `captions.md` in `out`; of others they stay as they are."""
+    path, partial = out / "captions.md", out / f".captions.{os.getpid()}.tmp"
+    known = dict(_entries(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    known |= captions
+    text = "".join(f"- `{name}`: {' '.join(known[name].split())}\n" for name in sorted(known))
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(partial, path)
+    return path
+
+
+def _entries(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        if match := re.fullmatch(r"- `([^`]+)`: (.*)", line):
+            yield match[1], match[2]

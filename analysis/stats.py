@@ -87,7 +87,7 @@ def summary(frame: pd.DataFrame, metric: str, unit: Unit) -> pd.DataFrame:
         index=pairs.columns, columns=["done", "failed", "missing"], fill_value=0
     )
     table = pd.DataFrame({"mean": pairs.mean(), "sd": pairs.std(ddof=1), "n": pairs.count()})
-    table[["low", "high"]] = [_interval(pairs[row].dropna().to_numpy()) for row in pairs.columns]
+    table[["low", "high"]] = [interval(pairs[row].dropna().to_numpy()) for row in pairs.columns]
     return table.join(counts).rename_axis(index="row")
 
 
@@ -235,7 +235,8 @@ def _cells(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return wide[list(frame["row"].unique())].astype("float64")
 
 
-def _interval(x: np.ndarray) -> tuple[float, float]:
+def interval(x: np.ndarray) -> tuple[float, float]:
+    """The 95 % t interval of the mean of `x`: NaN below two values, the mean itself where all are equal."""
     if len(x) < 2:
         return float("nan"), float("nan")
     if np.ptp(x) == 0:

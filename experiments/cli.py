@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from experiments.cli_codes import codes
 from experiments.cli_data import data
 from experiments.cli_doctor import doctor
 from experiments.cli_evaluate import evaluate
+from experiments.cli_figures import figures
 from experiments.cli_run import run
 from experiments.cli_sweep import (
     DEFAULT_STORE,
@@ -36,8 +38,10 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(evaluate)
+app.command()(codes)
 app.command()(data)
 app.command()(doctor)
+app.command()(figures)
 app.command()(sync)
 app.command()(table)
 app.add_typer(text, name="text")

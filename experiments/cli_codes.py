@@ -44,8 +44,8 @@ def codes(
         found = lexicon.of(ledger, signature)
     except (OSError, ValueError) as error:
         fail(str(error), 1)
-    from analysis import codes_page, save
     from analysis import codes as dictionary
+    from analysis import codes_page, save
 
     numbers = meaning.measure(found)
     about = {"title": f"What the codes of {title} mean", "lines": [f"Trial {signature}."], "numbers": numbers}

@@ -1,0 +1,116 @@
+"""A trial's code dictionary as arrays, and which trial stands for a row.
+
+W held-out windows of B series with K tokens of A axes; N codes of S samples; M channels of T samples; Y
+classes; E kinds of evidence, Q concepts; V windows kept for pictures.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.wording import VALIDATION
+
+FILE = "lexicon.npz"
+ERROR = "val/series_mse"
+TIED = 1e-4
+TEXT = ("evidence", "concepts", "classes", "channels")
+OPTIONAL = ("similarity", "x_hat")
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """lexicon.npz of one trial; series, mu and sigma in deviations of the training windows.
+
+    Without concepts there are no entries along E and Q, without text no similarities.
+    """
+
+    shape: np.ndarray  # (N, A, S) each code decoded, standardised
+    z: np.ndarray  # (N, C)
+    window: np.ndarray  # (W,) and label, subject, predicted beside it
+    label: np.ndarray
+    subject: np.ndarray
+    predicted: np.ndarray
+    code: np.ndarray  # (W, B, K), and t, l beside it, as parts of the series
+    t: np.ndarray
+    l: np.ndarray  # noqa: E741
+    mu: np.ndarray  # (W, B, K, A), and sigma beside it
+    sigma: np.ndarray
+    token_concept: np.ndarray  # (W, B, K), -1 where none
+    p: np.ndarray  # (E, N, Q) probability that code n means concept q
+    evidence: tuple[str, ...]
+    concepts: tuple[str, ...]
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    similarity: np.ndarray | None  # (Y, Y) mean cosine of series of class y and text of class y'
+    series: np.ndarray  # (V, M, T), and x_hat, its reconstruction, beside it
+    x_hat: np.ndarray | None
+    drawn: np.ndarray  # (V,) places in `window`
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(N,) tokens of each code."""
+        return np.bincount(self.code.ravel(), minlength=len(self.shape))
+
+    @property
+    def order(self) -> np.ndarray:
+        """The codes that any token has, the most used first."""
+        return np.argsort(-self.counts, kind="stable")[: int((self.counts > 0).sum())]
+
+    def names(self) -> dict[int, tuple[str, float]]:
+        """Code -> its most probable concept and how probable, by the evidence that counts first.
+
+        A code whose best concepts are equally probable (those of one class, by co-occurrence) has no name.
+        """
+        if not self.p.size:
+            return {}
+        ranked = np.sort(np.nan_to_num(self.p[0]), axis=1)[:, ::-1]
+        second = ranked[:, 1] if ranked.shape[1] > 1 else np.zeros(len(ranked))
+        clear = np.flatnonzero(ranked[:, 0] > second * (1 + TIED))
+        return {int(n): (self.concepts[np.nanargmax(self.p[0, n])], float(ranked[n, 0])) for n in clear}
+
+
+def path(store: Path, signature: str) -> Path:
+    return Path(store) / "trials" / signature / FILE
+
+
+def read(store: Path, signature: str) -> Lexicon:
+    """A trial's lexicon. Raises OSError where there is none, ValueError where it can't be read."""
+    at = path(store, signature)
+    try:
+        with np.load(at, allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+        text = {name: tuple(map(str, found[name])) for name in TEXT}
+        arrays = {n: found[n] for n in Lexicon.__dataclass_fields__ if n not in (*TEXT, *OPTIONAL)}
+    except KeyError as error:
+        raise ValueError(f"{at}: expected an array {error}, found {sorted(found)}") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{at} is torn: {error}") from None
+    optional = {name: found.get(name) for name in OPTIONAL}
+    return Lexicon(**{**arrays, **text, **optional})  # type: ignore[arg-type]
+
+
+def ranking(frame: pd.DataFrame, rows: Sequence[str]) -> list[str]:
+    """`rows` with a validation score, the best first: mean macro-F1 there, ties to lower series error."""
+    done = frame[(frame["status"] == "done") & frame["row"].isin(rows)]
+    if VALIDATION not in done:
+        return []
+    keys = done.assign(error=done.get(ERROR, np.inf)).groupby("row", sort=False)[[VALIDATION, "error"]].mean()
+    keys = keys.dropna(subset=[VALIDATION]).round(12)
+    return list(keys.sort_values([VALIDATION, "error"], ascending=[False, True], kind="stable").index)
+
+
+def best_trial(frame: pd.DataFrame, row: str) -> str | None:
+    """The signature of the row's trial that is best on validation; None where none is done."""
+    done = frame[(frame["status"] == "done") & (frame["row"] == row)]
+    if VALIDATION not in done or done[VALIDATION].isna().all():
+        return None
+    keys = done.assign(error=done.get(ERROR, np.inf))
+    ranked = keys.sort_values(
+        [VALIDATION, "error"], ascending=[False, True], kind="stable", na_position="last"
+    )
+    return str(ranked["signature"].iloc[0])
