@@ -3,44 +3,35 @@
 W held-out windows, B series of a window, K tokens of one, N codes, Q concepts, T steps.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-Arrays = dict[str, np.ndarray]
+from analysis.lexicon import Lexicon
+
 STEPS = 100  # of a window, when it is read out
 UNNAMED = "-"
 
 
-def read(trial: Path) -> Arrays:
-    """The arrays of `lexicon.npz`; FileNotFoundError says how to make it."""
-    try:
-        with np.load(trial / "lexicon.npz", allow_pickle=False) as found:
-            return dict(found)
-    except FileNotFoundError:
-        hint = f"run `shapelex codes {trial.name}` first"
-        raise FileNotFoundError(f"no lexicon of trial {trial.name}: {hint}") from None
-
-
-def series_names(found: Arrays) -> list[str]:
+def series_names(found: Lexicon) -> list[str]:
     """What a window's B series are called: channels, or all of them where they share tokens."""
-    channels = [str(name) for name in found["channels"]]
-    return channels if found["code"].shape[1] == len(channels) else ["all channels"]
+    channels = [str(name) for name in found.channels]
+    return channels if found.code.shape[1] == len(channels) else ["all channels"]
 
 
-def table(found: Arrays) -> pd.DataFrame:
+def table(found: Lexicon) -> pd.DataFrame:
     """A line a code, the most used first: index code.
 
-    tokens, share: held-out tokens, and of all. series, on: the series that it is most used on, and the part of
-    its tokens there. start, start_sd, length: where it falls, in parts of the window. name, p, second,
-    second_p, evidence: its most probable sub-actions, "-" where no text names any. fit: mean squared error of
-    its shape, both of unit deviation (2 is no likeness). gain: what one token adds to the predicted class's
-    score, less what any token of the window does. near: codes no farther than a tenth of the codes' mean
-    distance. `class/...`, `subject/...`: part of that class's or subject's tokens.
+    tokens, share: held-out tokens, and of all. series, on: the series that it is most used on, and the
+    part of its tokens there. start, start_sd, length: where it falls, in parts of the window. name, p,
+    second, second_p, evidence: its most probable sub-actions, "-" where none is above the others. fit:
+    mean squared error of its shape, both of unit deviation (2 is no likeness). gain: what one token adds
+    to the predicted class's score, less what any token of the window does. near: codes no farther than a
+    tenth of the codes' mean distance. `class/...`, `subject/...`: part of that class's or subject's
+    tokens.
     """
-    code, codes = found["code"], len(found["z"])
+    code, codes = found.code, len(found.z)
     flat = code.reshape(len(code), -1)
     tokens = np.bincount(flat.ravel(), minlength=codes)
     on = np.stack([np.bincount(code[:, b].ravel(), minlength=codes) for b in range(code.shape[1])], 1)
@@ -48,17 +39,17 @@ def table(found: Arrays) -> pd.DataFrame:
     out = pd.DataFrame({"tokens": tokens, "share": tokens / tokens.sum()})
     out["series"] = np.array(series_names(found))[on.argmax(1)]
     out["on"] = on.max(1) / safe
-    start, length = _mean(found["t"], code, codes), _mean(found["l"], code, codes)
-    spread = _mean((found["t"] - start[code]) ** 2, code, codes)
+    start, length = _mean(found.t, code, codes), _mean(found.l, code, codes)
+    spread = _mean((found.t - start[code]) ** 2, code, codes)
     out["start"], out["start_sd"], out["length"] = start, np.sqrt(spread), length
     out = out.join(names(found))
-    out["fit"] = _mean(found["fit"], code, codes)
-    extra = found["contribution"] - found["contribution"].mean((1, 2), keepdims=True)
+    out["fit"] = _mean(found.fit, code, codes)
+    extra = found.contribution - found.contribution.mean((1, 2), keepdims=True)
     out["gain"] = _mean(extra, code, codes)
-    out["near"] = near(found["z"])
-    whose = [("class", found["label"], dict(enumerate(found["classes"])))]
-    people = [int(s) for s in np.unique(found["subject"]) if s >= 0]
-    whose += [("subject", found["subject"], {s: str(s) for s in people})]
+    out["near"] = near(found.z)
+    whose = [("class", found.label, dict(enumerate(found.classes)))]
+    people = [int(s) for s in np.unique(found.subject) if s >= 0]
+    whose += [("subject", found.subject, {s: str(s) for s in people})]
     for kind, of, known in whose:
         for value, title in known.items():
             mine = flat[of == value].ravel()
@@ -66,17 +57,18 @@ def table(found: Arrays) -> pd.DataFrame:
     return out.rename_axis("code").sort_values("tokens", ascending=False, kind="stable")
 
 
-def names(found: Arrays) -> pd.DataFrame:
+def names(found: Lexicon) -> pd.DataFrame:
     """name, p, second, second_p and evidence of each code."""
-    codes = len(found["z"])
-    if not len(found["evidence"]):
+    codes, clear = len(found.z), found.names()
+    if not found.p.size:
         return pd.DataFrame({"name": UNNAMED, "p": np.nan, "evidence": ""}, index=range(codes))
-    p_NQ, rows = found["p"][0], np.arange(codes)
+    p_NQ, rows, concepts = found.p[0], np.arange(codes), np.array(found.concepts)
     order = np.argsort(-p_NQ, axis=1, kind="stable")
-    out = pd.DataFrame({"name": found["concepts"][order[:, 0]], "p": p_NQ[rows, order[:, 0]]})
+    name = [clear[n][0] if n in clear else UNNAMED for n in range(codes)]
+    out = pd.DataFrame({"name": name, "p": p_NQ[rows, order[:, 0]]})
     if order.shape[1] > 1:
-        out["second"], out["second_p"] = found["concepts"][order[:, 1]], p_NQ[rows, order[:, 1]]
-    return out.assign(evidence=str(found["evidence"][0]))
+        out["second"], out["second_p"] = concepts[order[:, 1]], p_NQ[rows, order[:, 1]]
+    return out.assign(evidence=found.evidence[0])
 
 
 def near(z_NC: np.ndarray) -> list[str]:
@@ -102,16 +94,16 @@ class Run(NamedTuple):
     p: float
 
 
-def readout(found: Arrays, window: int) -> list[Run]:
+def readout(found: Lexicon, window: int) -> list[Run]:
     """A held-out window read from left to right: at each step the tokens that lie there vote for their codes'
     concepts, each by its probabilities and the shorter the stronger; equal neighbours are one stretch. Empty
     where no text names the codes."""
-    if not len(found["evidence"]):
+    if not len(found.evidence):
         return []
-    code, t, length = (found[name][window].ravel() for name in ("code", "t", "l"))
+    code, t, length = (getattr(found, name)[window].ravel() for name in ("code", "t", "l"))
     place = (np.arange(STEPS) + 0.5) / STEPS
     inside_TI = (place[:, None] >= t) & (place[:, None] <= t + length)
-    vote_TQ = (inside_TI / length) @ found["p"][0][code]
+    vote_TQ = (inside_TI / length) @ found.p[0][code]
     share_TQ = vote_TQ / np.maximum(vote_TQ.sum(1, keepdims=True), 1e-12)
     best = np.where(vote_TQ.sum(1) > 0, share_TQ.argmax(1), -1)
     ends = [*np.flatnonzero(np.diff(best)) + 1, STEPS]
@@ -120,6 +112,6 @@ def readout(found: Arrays, window: int) -> list[Run]:
         q = int(best[first])
         if q >= 0:
             p = float(share_TQ[first:end, q].mean())
-            runs.append(Run(first / STEPS, end / STEPS, str(found["concepts"][q]), p))
+            runs.append(Run(first / STEPS, end / STEPS, str(found.concepts[q]), p))
         first = int(end)
     return runs

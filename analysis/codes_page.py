@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from analysis import codes, svg
-from analysis.codes import Arrays
+from analysis.lexicon import Lexicon
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -24,30 +24,30 @@ CARD, STRIP = 170, 760  # pixels
 GREY, DARK = "#999", "#333"
 
 
-def page(found: Arrays, about: dict[str, Any]) -> str:
+def page(found: Lexicon, about: dict[str, Any]) -> str:
     """A whole HTML page. about: title, lines (what trial it is), numbers (name -> value of `meaning/...`)."""
     return TEMPLATES.get_template("codes.html").render(about=about, **parts(found))
 
 
-def parts(found: Arrays) -> dict[str, Any]:
+def parts(found: Lexicon) -> dict[str, Any]:
     """What the templates show: cards, one a code in use, the most used first; strips, one a drawn window;
     unused: how many codes no held-out token has."""
     table = codes.table(found)
     seen = table[table["tokens"] > 0]
-    hue = {str(name): svg.colour(q) for q, name in enumerate(found["concepts"])}
+    hue = {str(name): svg.colour(q) for q, name in enumerate(found.concepts)}
     return {
         "cards": [_card(found, int(str(n)), row, hue) for n, row in seen.iterrows()],
-        "strips": [_strip(found, i, hue) for i in range(len(found["drawn"]))],
+        "strips": [_strip(found, i, hue) for i in range(len(found.drawn))],
         "unused": len(table) - len(seen),
-        "classes": [str(name) for name in found["classes"]],
-        "named": bool(len(found["evidence"])),
-        "evidence": [str(kind) for kind in found["evidence"]],
-        "named_by": str(found["named_by"]),
+        "classes": [str(name) for name in found.classes],
+        "named": bool(len(found.evidence)),
+        "evidence": [str(kind) for kind in found.evidence],
+        "named_by": str(found.named_by),
     }
 
 
-def _card(found: Arrays, n: int, row: pd.Series, hue: dict[str, str]) -> dict[str, Any]:
-    classes = [(str(c), float(row[f"class/{c}"])) for c in found["classes"]]
+def _card(found: Lexicon, n: int, row: pd.Series, hue: dict[str, str]) -> dict[str, Any]:
+    classes = [(str(c), float(row[f"class/{c}"])) for c in found.classes]
     most = max((part for _, part in classes), default=0) or 1
     people = {
         str(k).removeprefix("subject/"): float(v) for k, v in row.items() if str(k).startswith("subject/")
@@ -56,13 +56,13 @@ def _card(found: Arrays, n: int, row: pd.Series, hue: dict[str, str]) -> dict[st
         "code": n,
         "row": row,
         "hue": hue.get(str(row["name"]), GREY),
-        "shape": Markup(_shape(found["shape"][n], n)),
+        "shape": Markup(_shape(found.shape[n], n)),
         "place": Markup(_place(found, n)),
         "classes": [(name, part, 100 * part / most) for name, part in classes],
         "subjects": people,
         "others": [
-            (str(kind), str(found["concepts"][p[n].argmax()]), float(p[n].max()))
-            for kind, p in zip(found["evidence"], found["p"], strict=True)
+            (str(kind), str(found.concepts[p[n].argmax()]), float(p[n].max()))
+            for kind, p in zip(found.evidence, found.p, strict=True)
         ],
         "examples": [Markup(x) for x in _examples(found, n)],
     }
@@ -77,27 +77,27 @@ def _shape(shape_AS: np.ndarray, n: int) -> str:
     return svg.drawing(CARD, 80, lines, f"shape of code {n}")
 
 
-def _place(found: Arrays, n: int) -> str:
+def _place(found: Lexicon, n: int) -> str:
     """How often each part of the window lies under the code."""
-    mine = found["code"] == n
+    mine = found.code == n
     place = (np.arange(40) + 0.5) / 40
-    t, end = found["t"][mine], (found["t"] + found["l"])[mine]
+    t, end = found.t[mine], (found.t + found.l)[mine]
     count = ((place[:, None] >= t) & (place[:, None] <= end)).sum(1)
     top, each = max(count.max(), 1), CARD / 40
     bars = [svg.box(i * each, 18 - 16 * c / top, each - 0.5, 16 * c / top, GREY) for i, c in enumerate(count)]
     return svg.drawing(CARD, 19, bars, f"where code {n} falls in the window")
 
 
-def _examples(found: Arrays, n: int) -> list[str]:
+def _examples(found: Lexicon, n: int) -> list[str]:
     """Its best held-out tokens, each drawn where it lies in its series."""
     out, names = [], codes.series_names(found)
-    for i, (w, b) in enumerate(found["example"][n]):
+    for i, (w, b) in enumerate(found.example[n]):
         if w < 0:
             continue
-        series_AT = found["example_x"][n, i]
+        series_AT = found.example_x[n, i]
         steps, low, high = series_AT.shape[1], float(series_AT.min()), float(series_AT.max())
         x = np.linspace(2, CARD - 2, steps)
-        t, end = found["example_t"][n, i], min(1.0, found["example_t"][n, i] + found["example_l"][n, i])
+        t, end = found.example_t[n, i], min(1.0, found.example_t[n, i] + found.example_l[n, i])
         first, last = int(t * (steps - 1)), max(int(np.ceil(end * (steps - 1))), int(t * (steps - 1)) + 1)
         drawn = [svg.box(x[first], 0, x[last] - x[first], 44, "#f3e7c4")]
         for series_T in series_AT:
@@ -106,18 +106,18 @@ def _examples(found: Arrays, n: int) -> list[str]:
                 svg.path(x, y, GREY, 0.8),
                 svg.path(x[first : last + 1], y[first : last + 1], "#b3400f", 1.8),
             ]
-        label, subject = found["classes"][found["label"][w]], int(found["subject"][w])
+        label, subject = found.classes[found.label[w]], int(found.subject[w])
         who = f", subject {subject}" if subject >= 0 else ""
         drawn.append(svg.words(2, 54, f"{label}{who}, {names[b]}", 8))
         out.append(svg.drawing(CARD, 58, drawn, f"code {n} in a window of {label}"))
     return out
 
 
-def _strip(found: Arrays, i: int, hue: dict[str, str]) -> dict[str, Any]:
+def _strip(found: Lexicon, i: int, hue: dict[str, str]) -> dict[str, Any]:
     """A window with the shapes of the series that says most, its tokens' share in the prediction, and the
     sub-actions in order."""
-    w = int(found["drawn"][i])
-    added_BK = found["contribution"][w]
+    w = int(found.drawn[i])
+    added_BK = found.contribution[w]
     b = int(np.maximum(added_BK, 0).sum(1).argmax())
     runs = codes.readout(found, w)
     mine = _axes(found, i, b)
@@ -126,12 +126,12 @@ def _strip(found: Arrays, i: int, hue: dict[str, str]) -> dict[str, Any]:
     drawn = [svg.path(x, svg.level(series, low, high, 6, 104), GREY, 1.1) for series in mine]
     top = max(float(np.abs(added_BK[b]).max()), 1e-9)
     names = codes.names(found)["name"]
-    for k in np.argsort(-found["l"][w, b]):
-        n, t, length = int(found["code"][w, b, k]), float(found["t"][w, b, k]), float(found["l"][w, b, k])
-        ends = np.linspace(t, min(1.0, t + length), found["shape"].shape[-1]) * STRIP
+    for k in np.argsort(-found.l[w, b]):
+        n, t, length = int(found.code[w, b, k]), float(found.t[w, b, k]), float(found.l[w, b, k])
+        ends = np.linspace(t, min(1.0, t + length), found.shape.shape[-1]) * STRIP
         ink = hue.get(str(names[n]), DARK)
         for a in range(len(mine)):
-            y = found["shape"][n, a] * found["sigma"][w, b, k, a] + found["mu"][w, b, k, a]
+            y = found.shape[n, a] * found.sigma[w, b, k, a] + found.mu[w, b, k, a]
             drawn.append(svg.path(ends, svg.level(y, low, high, 6, 104), ink, 1.6))
         height = 18 * float(added_BK[b, k]) / top
         told = f"code {n} {names[n]}: {added_BK[b, k]:+.3f}"
@@ -146,20 +146,20 @@ def _strip(found: Arrays, i: int, hue: dict[str, str]) -> dict[str, Any]:
         drawn.append(svg.box(left, 150, wide - 1, 18, hue[run.name], f"{run.name} ({run.p:.2f})"))
         if wide > 6 * len(run.name):
             drawn.append(f'<g fill="white">{svg.words(left + 4, 163, run.name)}</g>')
-    label, predicted = (str(found["classes"][found[name][w]]) for name in ("label", "predicted"))
+    label, predicted = (str(found.classes[getattr(found, name)[w]]) for name in ("label", "predicted"))
     return {
         "label": label,
         "predicted": predicted,
         "right": label == predicted,
-        "subject": int(found["subject"][w]),
+        "subject": int(found.subject[w]),
         "series": codes.series_names(found)[b],
         "said": [run.name for run in runs],
         "picture": Markup(svg.drawing(STRIP, 172 if runs else 148, drawn, f"a window of {label}, read out")),
     }
 
 
-def _axes(found: Arrays, i: int, b: int) -> np.ndarray:
+def _axes(found: Lexicon, i: int, b: int) -> np.ndarray:
     """The axes (A, T') of series b of the drawn window."""
-    series_MT = found["series"][i]
-    series, axes = found["code"].shape[1], found["shape"].shape[1]
+    series_MT = found.series[i]
+    series, axes = found.code.shape[1], found.shape.shape[1]
     return series_MT.reshape(series, axes, -1)[b]

@@ -9,6 +9,7 @@ from pathlib import Path
 from analysis import code_pages, outcome_pages, rank_page, style
 from analysis.curve_figures import learning_curves
 from analysis.outcome_figures import strip_and_interval
+from analysis.save import text as save_text
 from analysis.source import Drawn, Missing, Source
 from analysis.style import palette
 
@@ -103,12 +104,11 @@ def save(drawn: Drawn, out: Path, name: str) -> list[Path]:
 
 def save_captions(captions: Mapping[str, str], out: Path) -> Path:
     """Write the captions of figures, by name, to `captions.md` in `out`; of others they stay as they are."""
-    path, partial = out / "captions.md", out / f".captions.{os.getpid()}.tmp"
+    path = out / "captions.md"
     known = dict(_entries(path.read_text(encoding="utf-8"))) if path.exists() else {}
     known |= captions
     text = "".join(f"- `{name}`: {' '.join(known[name].split())}\n" for name in sorted(known))
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    save_text(path, text)
     return path
 
 

@@ -50,6 +50,16 @@ class Lexicon:
     series: np.ndarray  # (V, M, T), and x_hat, its reconstruction, beside it
     x_hat: np.ndarray | None
     drawn: np.ndarray  # (V,) places in `window`
+    fit: np.ndarray  # (W, B, K) squared error of a token's shape, both of unit deviation
+    contribution: np.ndarray  # (W, B, K) what a token adds to the score of the predicted class
+    of_class: np.ndarray  # (Y, Q) which concepts a class has
+    named_by: np.ndarray  # () "text", or "labels" where training saw no phrases
+    example: (
+        np.ndarray
+    )  # (N, 5, 2) held-out window and series of the tokens that fit a code best, -1 for none
+    example_t: np.ndarray  # (N, 5), and example_l beside it
+    example_l: np.ndarray
+    example_x: np.ndarray  # (N, 5, A, T) their series
 
     @property
     def counts(self) -> np.ndarray:

@@ -3,7 +3,6 @@
 The same table gives the same bytes.
 """
 
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Literal
 
 import pandas as pd
 
+from analysis.save import text as save_text
 from analysis.wording import MINUS, TIMES
 
 GREEK = {  # pdflatex has none in text
@@ -150,9 +150,6 @@ def save(table: Table, out: Path, name: str) -> list[Path]:
         f"{name}-standalone.tex": STANDALONE.format(name=name),
     }
     contents |= {f"{name}-{word}.csv": below.to_csv() for word, below in table.below}
-    out.mkdir(parents=True, exist_ok=True)
-    for file, text in contents.items():
-        partial = out / f".{file}.{os.getpid()}.tmp"
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(partial, out / file)
+    for file, content in contents.items():
+        save_text(out / file, content)
     return [out / file for file in contents]

@@ -41,13 +41,14 @@ def codes(
     from experiments import lexicon, meaning
 
     try:
-        found = lexicon.of(ledger, signature)
+        made = lexicon.of(ledger, signature)
     except (OSError, ValueError) as error:
         fail(str(error), 1)
     from analysis import codes as dictionary
     from analysis import codes_page, save
+    from analysis import lexicon as kept
 
-    numbers = meaning.measure(found)
+    numbers, found = meaning.measure(made), kept.read(ledger.root, signature)
     about = {"title": f"What the codes of {title} mean", "lines": [f"Trial {signature}."], "numbers": numbers}
     table = dictionary.table(found)
     save.text(out / f"{signature}.html", codes_page.page(found, about))

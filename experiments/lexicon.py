@@ -1,7 +1,8 @@
 """What a finished trial's codes draw, where they occur and what they are named: read off the stored model.
 
 W held-out windows, M channels, T steps, B series of a window, K tokens of one, F numbers of a token, A axes
-of a series, S shape length, N codes, C code width, Q concepts, Y classes, E kinds of evidence, D windows drawn.
+of a series, S shape length, N codes, C code width, Q concepts, Y classes, E kinds of evidence, D windows
+drawn.
 """
 
 import io
@@ -12,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from experiments import classifier, data, naming
+from experiments import classifier, data, modality, naming
 from experiments.config import RunConfig
 from experiments.data.side import Side
 from experiments.encoder import TextCache
@@ -33,17 +34,20 @@ Arrays = dict[str, Any]  # of arrays
 def build(store: Store, signature: str, device: str = "cpu") -> Arrays:
     """The arrays of lexicon.npz, by name.
 
-    Of codes: shape (N, A, S) decoded; z (N, C); train_use (Y, N) tokens of training windows; p (E, N, Q) the
-    probability that a code means a concept by each `evidence`, the one that counts first; example (N, 5, 2)
-    held-out window and series of the tokens that fit it best, a window once, -1 for none, example_t,
-    example_l and example_x (N, 5, A, steps) with them. Of held-out windows: window, label, subject, predicted
-    (W,); code, t, l (W, B, K); mu, sigma (W, B, K, A); token_concept (W, B, K) the concept of its class that a
-    token attends to most, -1 where nothing attends; contribution (W, B, K) what the token adds to the score
-    of the predicted class, against an average one; fit (W, B, K) squared error of its shape, both of unit
-    deviation; drawn (D,) places of windows kept for pictures, series and x_hat (D, M, T) with them. event
-    (W, M, T) what is known to happen, -1 for nothing; no windows where nothing is known. Series, mu and sigma
-    are in standard deviations of the training windows. Texts: evidence (E,), concepts (Q,), events, classes
-    (Y,), channels (M,); of_class (Y, Q) which concepts a class has; named_by text, or labels where training saw no phrases.
+    Of codes: shape (N, A, S) decoded; z (N, C); train_use (Y, N) tokens of training windows; p (E, N, Q)
+    the probability that a code means a concept by each `evidence`, the one that counts first; example (N,
+    5, 2) held-out window and series of the tokens that fit it best, a window once, -1 for none,
+    example_t, example_l and example_x (N, 5, A, steps) with them. Of held-out windows: window, label,
+    subject, predicted (W,); code, t, l (W, B, K); mu, sigma (W, B, K, A); token_concept (W, B, K) the
+    concept of its class that a token attends to most, -1 where nothing attends; contribution (W, B, K)
+    what the token adds to the score of the predicted class, against an average one; fit (W, B, K) squared
+    error of its shape, both of unit deviation; drawn (D,) places of windows kept for pictures, series and
+    x_hat (D, M, T) with them. event (W, M, T) what is known to happen, -1 for nothing; no windows where
+    nothing is known. Series, mu and sigma are in standard deviations of the training windows. Texts:
+    evidence (E,), concepts (Q,), events, classes (Y,), channels (M,); of_class (Y, Q) which concepts a
+    class has; named_by text, or labels where training saw no phrases. With texts of classes also
+    similarity (Y, Y), mean cosine of the series of a class and the texts of another, and with text codes
+    text_use (N,), how often the texts of training windows use each code.
 
     Raises FileNotFoundError and ValueError for a trial that has no model, or no codes.
     """
@@ -81,6 +85,11 @@ def build(store: Store, signature: str, device: str = "cpu") -> Arrays:
     texts = {"classes": loaded.classes, "channels": loaded.channels, "concepts": names.names}
     texts["events"], found["event"] = _events(config, rows)
     found |= {k: np.array(list(v), dtype=np.str_) for k, v in texts.items()}
+    if cache is not None:
+        side = Side.of(loaded.windows, rows, device)
+        cosine = modality.by_class(config, result["digests"], model, side, cache)
+        use = modality.text_use(config, result["digests"], model, loaded, cache)
+        found |= {k: v for k, v in (("similarity", cosine), ("text_use", use)) if v is not None}
     return found | {"named_by": np.array(names.by), "of_class": names.of_class}
 
 

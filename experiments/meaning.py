@@ -69,7 +69,7 @@ def purity(code: np.ndarray, concept: np.ndarray) -> float:
 
 
 def events(found: Arrays) -> np.ndarray | None:
-    """What mostly happens between a token's t and t + l (W, B, K), -1 for nothing; None where it is unknown."""
+    """What mostly happens from a token's t to t + l (W, B, K), -1 for nothing; None where it is unknown."""
     event_WMT = found["event"]
     if not event_WMT.size or event_WMT.shape[1] != found["code"].shape[1]:
         return None
@@ -85,7 +85,7 @@ def events(found: Arrays) -> np.ndarray | None:
 
 
 def recovered(found: Arrays, event_WBK: np.ndarray) -> float:
-    """Part of the codes in use whose name is what mostly happens where they lie, those of nothing left out."""
+    """Part of the codes in use that are named what mostly happens where they lie."""
     codes = len(found["z"])
     table = np.zeros((codes, len(found["events"]) + 1))
     np.add.at(table, (found["code"].ravel(), event_WBK.ravel() + 1), 1)

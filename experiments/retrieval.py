@@ -40,11 +40,18 @@ def diagnose(config: RunConfig, job: Job, model: GuidedVQShape, side: Side) -> d
     and where classes have no texts of their own. Raises ValueError if the bank is no longer as planned."""
     if model.text is None or not classes_have_texts(config):
         return {}
-    per_class = planned_words(config, job.digests["text"]).per_class
-    of_class = Assignment.of(per_class, np.arange(len(per_class)), np.arange(len(per_class)))
     cache = TextCache(Store(Path(job.store)).cache, config.text.encoder, str(job.digests["encoder"]))
-    rows = TextRows(embeddings(config, of_class.texts, cache), job.device)
+    of_class, rows = class_texts(config, job.digests, cache, job.device)
     return scores(similarity(model, side, rows, of_class), side.label)
+
+
+def class_texts(
+    config: RunConfig, digests: dict[str, str | None], cache: TextCache, device: str
+) -> tuple[Assignment, TextRows]:
+    """The texts of each class, and their embeddings. Raises ValueError if the bank is no longer as planned."""
+    per_class = planned_words(config, digests["text"]).per_class
+    of_class = Assignment.of(per_class, np.arange(len(per_class)), np.arange(len(per_class)))
+    return of_class, TextRows(embeddings(config, of_class.texts, cache), device)
 
 
 @torch.no_grad()

@@ -44,7 +44,8 @@ PHRASES = tuple(motif.phrase for motif in MOTIFS)
 def _activities() -> dict[str, tuple[str, ...]]:
     """Twenty of the sequences of three motifs, each motif in seven or eight of them."""
     rng = np.random.default_rng(7)
-    left, out = np.zeros(len(PHRASES)), {}
+    left = np.zeros(len(PHRASES))
+    out: dict[tuple[int, ...], tuple[str, ...]] = {}
     while len(out) < 20:
         chosen = tuple(sorted(np.argsort(left + 0.9 * rng.random(len(left)))[:3]))
         if chosen in out:
