@@ -14,6 +14,7 @@ from analysis import datasets, leaderboard, load
 from analysis.table import Table, save
 
 METRIC = "test/macro_f1"
+Three = list[datasets.Sweep]
 
 
 def _sweeps(store: Path, lacks: tuple[int, str] | None = None, **more: Any) -> list[datasets.Sweep]:
@@ -34,6 +35,11 @@ def _sweeps(store: Path, lacks: tuple[int, str] | None = None, **more: Any) -> l
     return found
 
 
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Three:
+    return _sweeps(tmp_path_factory.mktemp("three"))
+
+
 def _below(table: Table, word: str) -> Table:
     return dict(table.below)[word]
 
@@ -43,8 +49,8 @@ def _scores(n: int, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(draws, columns=list("abcd"), index=[f"set{i}" for i in range(n)])
 
 
-def test_data_sets_are_columns_with_mean_sd_and_n_of_each(tmp_path: Path) -> None:
-    table = datasets.build(_sweeps(tmp_path))
+def test_data_sets_are_columns_with_mean_sd_and_n_of_each(three: Three) -> None:
+    table = datasets.build(three)
     assert table.header == ("row", *(f"set{i} (n = {2 + i} folds)" for i in range(3)))
     means = [np.mean([made_up_scores("z_one_way2", s, f)[METRIC] for s in range(2)]) for f in range(4)]
     line = {line[0]: line for line in table.body}["z_one_way"]
@@ -63,8 +69,8 @@ def test_a_row_that_a_sweep_lacks_is_shown_but_not_ranked_and_named(tmp_path: Pa
     assert "z_two_way" not in board.numeric.index
 
 
-def test_best_and_second_are_marked_by_validation_on_each_data_set(tmp_path: Path) -> None:
-    sweeps = _sweeps(tmp_path)
+def test_best_and_second_are_marked_by_validation_on_each_data_set(three: Three) -> None:
+    sweeps = three
     table = datasets.build(sweeps)
     for column, sweep in enumerate(sweeps, start=1):
         validation = sweep.frame.groupby(["row", "fold"])["val/macro_f1"].mean().groupby("row").mean()
@@ -72,8 +78,8 @@ def test_best_and_second_are_marked_by_validation_on_each_data_set(tmp_path: Pat
         assert [table.body[i][0] for i in bold] == [validation.idxmax()]
 
 
-def test_differences_are_holm_adjusted_over_all_data_sets(tmp_path: Path) -> None:
-    sweeps = _sweeps(tmp_path)
+def test_differences_are_holm_adjusted_over_all_data_sets(three: Three) -> None:
+    sweeps = three
     found = _below(datasets.build(sweeps), "differences").numeric
     raw = []
     for row, dataset in found.index:
@@ -85,20 +91,20 @@ def test_differences_are_holm_adjusted_over_all_data_sets(tmp_path: Path) -> Non
     assert len(found) == 18
 
 
-def test_sweeps_that_name_other_references_have_no_table_of_differences(tmp_path: Path) -> None:
-    first, *others = _sweeps(tmp_path)
+def test_sweeps_that_name_other_references_have_no_table_of_differences(three: Three) -> None:
+    first, *others = three
     other = datasets.Sweep({**first.plan, "reference": "vqshape"}, first.frame)
     assert [word for word, _ in datasets.build([other, *others]).below] == ["leaderboard"]
 
 
-def test_one_data_set_has_nothing_to_rank_rows_over(tmp_path: Path) -> None:
-    table = datasets.build(_sweeps(tmp_path)[:1])
+def test_one_data_set_has_nothing_to_rank_rows_over(three: Three) -> None:
+    table = datasets.build(three[:1])
     assert [word for word, _ in table.below] == ["differences"]
     assert "One data set: nothing to rank rows over." in table.notes
 
 
-def test_sweeps_on_one_data_set_are_told_apart_and_said_to_be_no_two_sets(tmp_path: Path) -> None:
-    sweeps = [datasets.Sweep({**s.plan, "dataset": "spar"}, s.frame) for s in _sweeps(tmp_path)]
+def test_sweeps_on_one_data_set_are_told_apart_and_said_to_be_no_two_sets(three: Three) -> None:
+    sweeps = [datasets.Sweep({**s.plan, "dataset": "spar"}, s.frame) for s in three]
     table = datasets.build(sweeps)
     assert table.header[1].startswith("spar (sweep0) (n = 2")
     assert any("Sweeps on one data set (spar)" in line for line in _below(table, "leaderboard").notes)
@@ -176,8 +182,8 @@ def test_a_metric_without_a_better_side_has_no_leaderboard(tmp_path: Path) -> No
     assert "No leaderboard: val/penalty does not say which way is better." in table.notes
 
 
-def test_random_windows_are_marked_in_their_column(tmp_path: Path) -> None:
-    first, *others = _sweeps(tmp_path)
+def test_random_windows_are_marked_in_their_column(three: Three) -> None:
+    first, *others = three
     table = datasets.build([datasets.Sweep({**first.plan, "split": "leaky_random"}, first.frame), *others])
     assert table.header[1].startswith("set0 LEAKY")
     assert any(line.startswith("set0: LEAKY: windows were split at random") for line in table.notes)
