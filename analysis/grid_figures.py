@@ -19,7 +19,6 @@ from analysis.design import short as short_settings
 from analysis.style import COLUMN_INCHES, DASHES, finish, short
 from analysis.wording import metric_scale, metric_title
 
-
 MOST_LEVELS = 12  # whose names one panel has room for
 
 
