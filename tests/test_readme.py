@@ -44,7 +44,7 @@ def shapelex(command: str, desk: Path, **kwargs: object) -> subprocess.Popen[str
 
 def test_the_commands_are_found_and_are_all_verbs() -> None:
     verbs = [shlex.split(c)[1] for c in COMMANDS if c.startswith("shapelex")]
-    assert verbs == ["plan", "run", "status", "table", "sync", "ui", "doctor", "data", "text"]
+    assert verbs == ["plan", "run", "status", "table", "figures", "sync", "ui", "doctor", "data", "text"]
 
 
 def test_the_readmes_sweep_plans(desk: Path) -> None:
@@ -67,6 +67,7 @@ def test_a_command_of_the_readme_works(command: str, desk: Path) -> None:
         "run": "1 done, 0 failed",
         "status": "1 done, 0 failed, 24 waiting of 25 cells",
         "table": "| supervised ",
+        "figures": "figures/quick/scores.pdf",
         "sync": "MLflow shows 1 FINISHED of 25",
         "doctor": "ok",
         "data": "wrote spar.png",
