@@ -114,13 +114,17 @@ def ranking(frame: pd.DataFrame, rows: Sequence[str]) -> list[str]:
     return list(keys.sort_values([VALIDATION, "error"], ascending=[False, True], kind="stable").index)
 
 
+def best_trials(frame: pd.DataFrame) -> dict[str, str]:
+    """Row -> signature of its trial that is best on validation, ties to lower series error; without rows that
+    have none with a validation score."""
+    done = frame[frame["status"] == "done"]
+    if VALIDATION not in done:
+        return {}
+    keys = done.assign(error=done.get(ERROR, np.inf)).dropna(subset=[VALIDATION])
+    ranked = keys.sort_values([VALIDATION, "error"], ascending=[False, True], kind="stable")
+    return dict(ranked.drop_duplicates("row")[["row", "signature"]].itertuples(index=False, name=None))
+
+
 def best_trial(frame: pd.DataFrame, row: str) -> str | None:
     """The signature of the row's trial that is best on validation; None where none is done."""
-    done = frame[(frame["status"] == "done") & (frame["row"] == row)]
-    if VALIDATION not in done or done[VALIDATION].isna().all():
-        return None
-    keys = done.assign(error=done.get(ERROR, np.inf))
-    ranked = keys.sort_values(
-        [VALIDATION, "error"], ascending=[False, True], kind="stable", na_position="last"
-    )
-    return str(ranked["signature"].iloc[0])
+    return best_trials(frame).get(row)

@@ -99,11 +99,9 @@ class Source:
     @cached_property
     def trials(self) -> dict[str, str]:
         """Row -> signature of its validation-best trial, where that trial kept its codes; best row first."""
-        found = {row: lexicon.best_trial(self.frame, row) for row in self.ranking}
+        found = lexicon.best_trials(self.frame)
         return {
-            row: name
-            for row, name in found.items()
-            if name is not None and os.path.exists(lexicon.path(self.store, name))
+            row: found[row] for row in self.ranking if os.path.exists(lexicon.path(self.store, found[row]))
         }
 
     @property

@@ -10,8 +10,21 @@ NONE = "-"
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 # Which way is better, as docs/metrics.md says; names that are in neither say nothing of better.
-UP = ("macro_f1", "accuracy", "perplexity", "f1")
-DOWN = ("series_mse", "shape_mse", "dead_frac", "duplicate_frac", "_s", "_mb")
+UP = (
+    "macro_f1",
+    "accuracy",
+    "perplexity",
+    "f1",
+    "_mrr",
+    "used",
+    "kept_frac",
+    "nmi",
+    "purity",
+    "recovered_frac",
+    "text_overlap",
+)
+DOWN = ("series_mse", "shape_mse", "dead_frac", "duplicate_frac", "_s", "_mb", "_p")
+NEITHER = ("fcn_raw_macro_f1", "fcn_shuffled_codes_macro_f1")
 LABELS = {
     "test/macro_f1": "macro-F1",
     "test/accuracy": "acc.",
@@ -44,7 +57,7 @@ def higher_is_better(metric: str) -> bool | None:
     """None where the metric describes only. Losses (`train/...`) are better where they are lower."""
     if metric.startswith("train/") or metric.endswith(DOWN):
         return False
-    return True if metric.endswith(UP) else None
+    return True if metric.endswith(UP) and not metric.endswith(NEITHER) else None
 
 
 def heading(metric: str) -> str:

@@ -94,16 +94,14 @@ def _best(ledger: "Store", sweep: str, row: str | None) -> tuple[str, str]:
 def _short(table: "pd.DataFrame") -> str:
     from experiments.columns import columns
 
-    rows = [
-        (
-            str(n),
+    rows = []
+    for n, row in table.head(SHOWN).iterrows():
+        place = (
             f"{100 * row['share']:.1f}",
             str(row["series"]),
             f"{row['start']:.2f}",
             f"{row['length']:.2f}",
         )
-        + (str(row["name"]), f"{row['p']:.2f}", f"{row['gain']:+.3f}")
-        for n, row in table.head(SHOWN).iterrows()
-    ]
+        rows.append((str(n), *place, str(row["name"]), f"{row['p']:.2f}", f"{row['gain']:+.3f}"))
     head = ("code", "% of tokens", "mostly on", "start", "length", "name", "p", "adds")
     return columns(head, rows, right=("code", "% of tokens", "start", "length", "p", "adds"))

@@ -21,8 +21,8 @@ from model.guided import GuidedVQShape
 def by_class(
     config: RunConfig, digests: dict[str, Any], model: GuidedVQShape, side: Side, cache: TextCache
 ) -> np.ndarray | None:
-    """Mean cosine (Y, Y) of the series of class y and the texts of class y', of its wordings the best for each
-    window. NaN for a class without windows; None for a model without text modules, or texts of classes."""
+    """Mean cosine (Y, Y) of the series of class y and the texts of class y', of its wordings the best for
+    each window. NaN for a class without windows; None without text modules, or without texts of classes."""
     if model.text is None or not classes_have_texts(config):
         return None
     of_class, rows = class_texts(config, digests, cache, side.device)
@@ -36,8 +36,8 @@ def by_class(
 def text_use(
     config: RunConfig, digests: dict[str, Any], model: GuidedVQShape, loaded: data.Loaded, cache: TextCache
 ) -> np.ndarray | None:
-    """How often the texts of training windows use each code (N,), each of a window's wordings alike; None for a
-    model without text codes."""
+    """How often the texts of training windows use each code (N,), each of a window's wordings alike; None for
+    a model without text codes."""
     if model.text is None or model.text_codes is None:
         return None
     texts = assigned(config, planned_words(config, digests["text"]), loaded)

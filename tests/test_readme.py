@@ -44,7 +44,20 @@ def shapelex(command: str, desk: Path, **kwargs: object) -> subprocess.Popen[str
 
 def test_the_commands_are_found_and_are_all_verbs() -> None:
     verbs = [shlex.split(c)[1] for c in COMMANDS if c.startswith("shapelex")]
-    assert verbs == ["plan", "run", "status", "table", "evaluate", "sync", "ui", "doctor", "data", "text"]
+    assert verbs == [
+        "plan",
+        "run",
+        "status",
+        "table",
+        "evaluate",
+        "figures",
+        "codes",
+        "sync",
+        "ui",
+        "doctor",
+        "data",
+        "text",
+    ]
 
 
 def test_the_readmes_sweep_plans(desk: Path) -> None:
@@ -68,6 +81,8 @@ def test_a_command_of_the_readme_works(command: str, desk: Path) -> None:
         "status": "1 done, 0 failed, 24 waiting of 25 cells",
         "table": "| supervised ",
         "evaluate": "quick: 1 of 1 done trials evaluated, 24 not done yet.",
+        "figures": "figures/quick/scores.pdf",
+        "codes": "wrote codes/",
         "sync": "MLflow shows 1 FINISHED of 25",
         "doctor": "ok",
         "data": "wrote spar.png",
