@@ -75,11 +75,11 @@ def attended(model: GuidedVQShape, h_BKD: Tensor, table: ConceptTable, label_B: 
 def by_cooccurrence(count_YN: np.ndarray, of_class_YQ: np.ndarray) -> np.ndarray:
     """p (N, Q) that code n means concept q, from how often it occurs beside each class's concepts.
 
-    IBM's model 1 of translation (Brown et al. 1993), as Duygulu et al. 2002 named image regions by it: each
-    token is drawn by one of its class's concepts or, seldom, by none of them, as all classes share,
-    t(n | q) is fitted by expectation maximisation, and p is the expected share of a code's tokens. A row sums
-    to less than 1: the rest means nothing. count_YN: tokens of windows that saw class y's phrases. A code that
-    never occurs gets zeros.
+    IBM's model 1 of translation (Brown et al. 1993), as Duygulu et al. 2002 named image regions by it:
+    each token is drawn by one of its class's concepts or, seldom, by none of them, as all classes share,
+    t(n | q) is fitted by expectation maximisation, and p is the expected share of a code's tokens. A row
+    sums to less than 1: the rest means nothing. count_YN: tokens of windows that saw class y's phrases. A
+    code that never occurs gets zeros.
     """
     member_YQ = np.hstack([of_class_YQ, np.full((len(of_class_YQ), 1), NOTHING)])
     total_N = count_YN.sum(0)
