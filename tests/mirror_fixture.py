@@ -49,7 +49,7 @@ def grow(work: lease.Lease, epochs: int, time_s: float = 0.5) -> None:
 
 
 def plan_of(*cells: tuple[str, int | None, int, str], sweep: str = "quick") -> dict[str, Any]:
-    rows = [{"name": r, "variant": r, "factors": FACTORS} for r in dict.fromkeys(cell[0] for cell in cells)]
+    rows = [{"name": r, "variant": r, "differs": FACTORS} for r in dict.fromkeys(cell[0] for cell in cells)]
     named = [dict(zip(("row", "seed", "fold", "signature"), cell, strict=True)) for cell in cells]
     plan = {"sweep": sweep, "question": "Where?", "dataset": "made_up", "unit": "seed"}
     return plan | {"rows": rows, "cells": named}

@@ -68,8 +68,8 @@ def test_every_finished_cell_is_a_child_of_its_rows_parent(mirrored: Path) -> No
         assert (found[name].data.tags["mlflow.parentRunId"], "FINISHED") == (parent.run_id, parent.status)
     child, failed = found["z_one_way s1"], found["shuffled s0"]
     assert (child.info.status, child.info.end_time - child.info.start_time) == ("FINISHED", 2500)
-    assert child.data.params == {"model.into": '["z"]', "model.merge": "null"}
     factors = {"into": '["z"]', "model.tokens": "16", "text.tokens": "4"}  # two end alike
+    assert child.data.params == {"model.into": '["z"]', "model.merge": "null"} | factors
     tags = {"shapelex.signature": TWO, "shapelex.seed": "1", "shapelex.digest.data": "d" * 64} | factors
     assert tags.items() <= child.data.tags.items() and "tokens" not in child.data.tags
     assert child.inputs.dataset_inputs[0].dataset.digest == "d" * 36
@@ -89,7 +89,7 @@ def test_values_and_curves_equal_the_ledger_whatever_their_number(store: Path) -
         points = client(store).get_metric_history(runs(store)[name].info.run_id, "epoch/train/loss")
         assert sorted((p.step, p.value) for p in points) == [(e, 1 / (e + 1)) for e in range(epochs)]
     params = runs(store)["z_one_way s1"].data.params
-    assert len(params) == 251 and params["long"] == "x" * 6000
+    assert len(params) == 251 + 3 and params["long"] == "x" * 6000
 
 
 def test_a_parent_holds_numpys_mean_and_deviation_and_runs_until_all_cells_are_there(store: Path) -> None:
@@ -133,7 +133,7 @@ def test_syncing_again_adds_nothing_whatever_was_lost(store: Path, loss: str) ->
     assert len(track.pending(store, PLAN)) == 3
 
 
-@pytest.mark.parametrize("method", ["log_batch", "log_inputs", "log_artifact", "set_terminated"])
+@pytest.mark.parametrize("method", ["log_batch", "log_inputs", "log_artifacts", "set_terminated"])
 def test_a_half_written_child_is_completed_and_not_doubled(store: Path, method: str) -> None:
     with patch(f"mlflow.MlflowClient.{method}", side_effect=SystemExit), pytest.raises(SystemExit):
         track.Mirror(store, PLAN).sync()
