@@ -1,6 +1,5 @@
 """The command line: every verb of `shapelex`. Heavy imports stay inside the verbs."""
 
-import os
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -22,6 +21,7 @@ from experiments.cli_sweep import (
 )
 from experiments.cli_sync import sync
 from experiments.cli_text import text
+from experiments.cli_ui import ui
 from experiments.fail import fail
 
 if TYPE_CHECKING:
@@ -108,18 +108,7 @@ def table(
     print_table(sweep.name, ledger.root, metric, out)
 
 
-@app.command()
-def ui(
-    store: StoreOption = DEFAULT_STORE,
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
-) -> None:
-    """Open the MLflow UI on this machine, on the right store."""
-    from experiments import track
-
-    command, hint = track.ui_command(store, port)
-    print(hint, flush=True)
-    if command is not None:
-        os.execvp(command[0], command)
+app.command()(ui)
 
 
 def main() -> None:

@@ -99,13 +99,13 @@ class Models:
         windows = types.TensorSpec(example.dtype, (-1, *example.shape[1:]))
         classes = types.TensorSpec(np.dtype("str"), (-1,))
         signature = models.ModelSignature(types.Schema([windows]), types.Schema([classes]))
-        (made / "data").mkdir()
+        (made / "trial").mkdir()
         for name in ("result.json", "model"):
-            (made / "data" / name).symlink_to(trial.resolve() / name)  # followed when it is copied
+            (made / "trial" / name).symlink_to(trial.resolve() / name)  # followed when it is copied
         self._mlflow.pyfunc.save_model(
             made / "whole",
             loader_module="experiments.pyfunc",
-            data_path=made / "data",
+            data_path=made / "trial",
             mlflow_model=models.Model(
                 artifact_path=model.artifact_location,
                 model_uuid=model.model_id,
@@ -114,10 +114,15 @@ class Models:
             ),
             signature=signature,
             input_example=example,
-            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in NEEDS],
+            pip_requirements=[f"{name}=={_version(name)}" for name in NEEDS],
         )
 
 
 def _name(row: str) -> str:
     """The row's, without the letters that MLflow takes in no name."""
     return row.translate({ord(letter): "_" for letter in "/:.%\"'"})
+
+
+def _version(package: str) -> str:
+    """The installed one, without the build (+cpu), which no index has."""
+    return importlib.metadata.version(package).partition("+")[0]

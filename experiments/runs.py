@@ -57,7 +57,7 @@ class Runs:
     """The parents and children of a sweep's plan: `cards` says what is on them, `store` has the results."""
 
     def __init__(self, client: Any, entities: Any, experiment: str, cards: Cards, store: Store) -> None:
-        self._client, self._make, self._experiment = client, entities, experiment
+        self._client, self._make, self.experiment = client, entities, experiment
         self._cards, self._store, self._dataset = cards, store, str(cards.plan["dataset"])
         self.parents: dict[str, Parent] = {}
         self.children: dict[Cell, Child] = {}
@@ -80,8 +80,9 @@ class Runs:
                 self.parents[row] = Parent(run.run_id, run.status, run.metrics)
             else:
                 self._client.delete_run(run.run_id)
-        for row in [row for row in self._cards.rows if row not in self.parents]:
-            run = self._client.create_run(self._experiment, tags=self._cards.row(row), run_name=row)
+        # The UI shows the newest first, and so rows in the plan's order.
+        for row in [row for row in reversed(self._cards.rows) if row not in self.parents]:
+            run = self._client.create_run(self.experiment, tags=self._cards.row(row), run_name=row)
             self._log(run.info.run_id, {}, self._cards.factors(row))
             self.parents[row] = Parent(run.info.run_id, "RUNNING", {})
         planned = set(self._cards.cells)
@@ -98,7 +99,7 @@ class Runs:
         where = " and ".join(f"tags.`{name}` = '{value}'" for name, value in self._cards.scope.items())
         runs, token = dict[str, Found](), None
         while True:  # all of it before anything is deleted: pages are counted by position
-            page = self._client.search_runs([self._experiment], where, max_results=PAGE, page_token=token)
+            page = self._client.search_runs([self.experiment], where, max_results=PAGE, page_token=token)
             for run in page:
                 info, tags = run.info, run.data.tags
                 whole = tags.get("shapelex.kind") == "trial" and info.status in STATUS.values()
@@ -144,7 +145,7 @@ class Runs:
 
     def _create(self, cell: Cell, start_ms: int, tags: Mapping[str, str] = {}) -> Child:
         tags = self._child_tags(cell) | dict(tags)
-        run = self._client.create_run(self._experiment, start_ms, tags, tags["mlflow.runName"])
+        run = self._client.create_run(self.experiment, start_ms, tags, tags["mlflow.runName"])
         self.children[cell] = Child(run.info.run_id, start_ms, "RUNNING", "", "", {})
         return self.children[cell]
 

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from experiments import database, lease
+from experiments import board, database, lease
 from experiments.database import missing
 from experiments.identity import digest
 from experiments.ledger import Locked, Store, locked, read_json, write_json
@@ -67,20 +67,6 @@ def pending(store: Path, plan: Json) -> list[Cell]:
     where nobody works any more; all that are finished where plan or address changed, or the database file is
     gone. Answers without importing mlflow, and reads only results that are new."""
     return Mirror(store, plan).pending()
-
-
-def ui_command(store: Path, port: int = 5000) -> tuple[list[str] | None, str]:
-    """The command that serves MLflow's UI to this machine alone, and where; (None, hint) where a server does.
-    The database goes by this process's environment: a password in a command line is everybody's to read."""
-    address = uri(store)
-    if not address.startswith(DATABASES):
-        return None, f"MLFLOW_TRACKING_URI is a server with a UI of its own: {redact(address)}"
-    if missing(address):
-        return None, f"MLflow has nothing of {store} yet: it gets its database from the first run"
-    os.environ.update(ENVIRONMENT | os.environ | {"MLFLOW_BACKEND_STORE_URI": address})
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--artifacts-destination", str(store.resolve() / "mlartifacts")]
-    return command, f"http://127.0.0.1:{port}"
 
 
 class Mirror:
@@ -168,6 +154,7 @@ class Mirror:
             # Two stores may keep the same sweep on one server: each reads and writes its own runs only.
             identity = self._identity(client)
             tags = {"mlflow.note.content": self.plan["question"], self._place(): identity}
+            tags |= {"mlflow.experimentKind": "custom_model_development", board.TAG: board.view(self.cards)}
             for key, value in tags.items() - experiment.tags.items():
                 client.set_experiment_tag(experiment.experiment_id, key, value)
         self.cards.scope = {"shapelex.store": identity, "shapelex.sweep": name}
@@ -275,6 +262,7 @@ class Mirror:
         stale = {c.signature for c in self.cards.cells if not self._shows(c)}
         shown = {s: [r.stamp, r.mark] for s, r in self.watch.results.items() if s not in stale}
         record = {"schema": 2, "view": self._view, "shown": shown, "running": sorted(running)}
+        record |= {"at": digest(self.uri), "experiment": self._runs.experiment if self._runs else None}
         if record != self._record:
             write_json(self.path, record)
             self._record, self._record_mark = record, mark(self.path)

@@ -34,7 +34,7 @@ from mirror_fixture import (
     write_trial,
 )
 
-from experiments import track
+from experiments import track, ui
 from experiments.background import BackgroundMirror
 from experiments.ledger import locked
 
@@ -191,7 +191,7 @@ def test_the_database_is_made_whole_and_by_one_process_at_a_time(store: Path) ->
     with patch("mlflow.store.db.utils._upgrade_db", side_effect=SystemExit), pytest.raises(SystemExit):
         track.Mirror(store, PLAN).connect()
     assert not (store / "mlflow.db").exists()
-    assert track.ui_command(store)[0] is None
+    assert ui.command(store, 5000)[0] is None
     (store / "mlflow.db").write_bytes(tables())
     thread = threading.Thread(target=track.Mirror(store, PLAN).connect)
     with locked(store / "mlflow.lock", wait=True):
@@ -206,7 +206,7 @@ def test_a_dead_server_costs_one_line_and_no_long_wait(store: Path, monkeypatch:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:s3cret@127.0.0.1:1")
     problem = BackgroundMirror(track.Mirror(store, PLAN)).close(timeout_s=30) or ""
     assert "127.0.0.1" in problem and "Connection refused. Nothing is lost" in problem
-    assert "\n" not in problem and "s3cret" not in problem + track.ui_command(store)[1]
+    assert "\n" not in problem and "s3cret" not in problem + ui.command(store, 5000)[1]
     assert caplog.text == ""
     assert len(track.pending(store, PLAN)) == 3
 
@@ -215,7 +215,7 @@ def test_no_password_is_shown_or_enters_a_command_line(monkeypatch: Any) -> None
     shown = track.redact("no a://ann:s3cret@h/db, b://c:s3@cret@h, h?password=s3cret&x=1: http://h:5/a?b=c")
     assert shown == "no a://***@h/db, b://***@h, h?password=***&x=1: http://h:5/a?b=c"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ann:s3cret@h/db")
-    command, hint = track.ui_command(Path("runs"))
+    command, hint = ui.command(Path("runs"), 5000)
     assert command is not None and "s3cret" not in " ".join([*command, hint])
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == "postgresql://ann:s3cret@h/db"
 
@@ -237,7 +237,7 @@ def test_a_nudge_returns_at_once_and_close_tells_how_the_last_sync_ended(tmp_pat
 
 def test_the_ui_shows_a_store_and_its_server_takes_another(mirrored: Path, monkeypatch: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
-        command, address = track.ui_command(mirrored, free.getsockname()[1])
+        command, address = ui.command(mirrored, free.getsockname()[1])
     other, before = mirrored / "other", everything(mirrored)
     shutil.copytree(mirrored / "trials", other / "trials")
     server = subprocess.Popen(command or (), cwd=other, start_new_session=True)
@@ -263,7 +263,7 @@ def test_the_ui_shows_a_store_and_its_server_takes_another(mirrored: Path, monke
         assert metrics(other, "remote")["z_one_way"] == metrics(other, "quick")["z_one_way"]
         assert fetch(picture + runs(other, "remote")["z_one_way s0"].info.run_id) == b"made up"
         assert {path.name for path in other.iterdir()} == {"trials", "sweeps", "store.json", "mlflow.lock"}
-        assert track.ui_command(other)[0] is None and address in track.ui_command(other)[1]
+        assert ui.command(other, 5000)[0] is None and address in ui.command(other, 5000)[1]
         now = everything(other)  # the other store's sweep of the same name left this one alone
         assert {name: now[name] for name in before} == before and "another s0" in now
     finally:
