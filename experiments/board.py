@@ -1,5 +1,5 @@
-"""How MLflow's UI shows a sweep when `shapelex ui` opens it: variants by name, their means with intervals and what
-they differ in as columns, bars and parallel coordinates first among the charts.
+"""How MLflow's UI shows a sweep when `shapelex ui` opens it: variants' means, intervals and n and what they
+differ in as columns, bars and parallel coordinates first among the charts.
 
 It is a "shared view" of the UI, a tag of the experiment. A UI that knows no such tag shows its own view.
 """

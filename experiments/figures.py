@@ -77,7 +77,7 @@ def pictured(train: TrainConfig) -> set[int]:
 
 @torch.no_grad()
 def progress(model: GuidedVQShape, side: Side, tokens: list[Tokens], epoch: int, folder: Path) -> None:
-    """What the model makes of validation windows after an epoch, as `epoch-0009.png`: of the first one, on its
+    """What the model makes of validation windows after an epoch, as `epoch-0009.png`: of the first, on its
     liveliest channel, series x, reconstruction and shapes s; of the first pass's tokens the codes z (z's
     first two numbers where there are none), starts t and lengths l.
 

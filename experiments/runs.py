@@ -193,13 +193,17 @@ class Runs:
         times = {p: _at(child, values, p) if p in values else end_ms for p in points}
         news = [(*p, value, times[p]) for p, value in points.items() if p not in child.points]
         self._log(child.run_id, tags, runcard.texts(result["config"]) | self._cards.factors(cell.row), news)
-        dataset = self._make.Dataset(**runcard.dataset(result, self._dataset))
-        context = self._make.InputTag("mlflow.data.context", "training")
-        self._client.log_inputs(child.run_id, [self._make.DatasetInput(dataset, [context])])
+        self._read(child.run_id, result)
         self._pictures(child, values, folder)
         self._client.set_terminated(child.run_id, status := STATUS[result["status"]], end_ms)
         self.children[cell] = Child(child.run_id, child.start_ms, status, stamp(result), "", {})
         return True
+
+    def _read(self, run_id: str, result: Json) -> None:
+        """Say which data the run read."""
+        dataset = self._make.Dataset(**runcard.dataset(result, self._dataset))
+        context = self._make.InputTag("mlflow.data.context", "training")
+        self._client.log_inputs(run_id, [self._make.DatasetInput(dataset, [context])])
 
     def _pictures(self, child: Child, values: Points, folder: Path) -> None:
         """Those of the end, and those by epoch under the names that MLflow's image charts step through:
@@ -222,13 +226,15 @@ class Runs:
         if any(found.values()):
             self._client.set_tag(child.run_id, "mlflow.loggedImages", "true")
 
-    def sum_up(self, row: str, summary: Mapping[str, float], complete: bool) -> None:
-        """Bring the row's parent up to its cells."""
+    def sum_up(self, row: str, summary: Mapping[str, float], first: str | None) -> None:
+        """Bring the row's parent up to its cells. first: one's trial, None until all have ended."""
         parent, now_ms = self.parents[row], round(1000 * time.time())
-        changed = summary.items() - parent.metrics.items()
-        self._log(parent.run_id, {}, {}, [(name, 0, value, now_ms) for name, value in changed])
-        if (status := "FINISHED" if complete else "RUNNING") != parent.status:
-            end = self._client.set_terminated if complete else self._client.update_run
+        if changed := summary.items() - parent.metrics.items():
+            self._log(parent.run_id, {}, {}, [(name, 0, value, now_ms) for name, value in changed])
+        if (status := "FINISHED" if first else "RUNNING") != parent.status:
+            if first and (result := self._store.result(first)):
+                self._read(parent.run_id, result)
+            end = self._client.set_terminated if first else self._client.update_run
             end(parent.run_id, status)
         self.parents[row] = Parent(parent.run_id, status, dict(summary))
 

@@ -11,7 +11,6 @@ import os
 import re
 import socket
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
@@ -240,7 +239,7 @@ class Mirror:
             tell(done + 1, len(self.cards.cells))
         for row, cells in self._of_row.items():
             over = all(cell.signature in self.watch.results for cell in cells)
-            runs.sum_up(row, self._summaries[row], over)
+            runs.sum_up(row, self._summaries[row], cells[0].signature if over else None)
         for row, parent in runs.parents.items():  # last: results are not kept waiting
             try:
                 models.show(row, parent.run_id)
