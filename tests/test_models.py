@@ -1,15 +1,12 @@
 """Each variant's best trial as a model in MLflow: kept to the ledger, and a classifier of raw windows."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-from conftest import Finished, environment
 from mirror_fixture import BAD, ONE, PLAN, TWO, client, empty, result_of, runs, store, write_trial
 
 from experiments import models, track
@@ -92,58 +89,3 @@ def test_a_model_that_cannot_be_logged_is_told_keeps_no_result_waiting_and_is_tr
     np.save(store / "trials" / ONE / models.EXAMPLE, np.zeros((1, 2, 3), np.float32))
     mirror.sync()
     assert len(models_of()) == 1 and track.pending(store, PLAN) == []
-
-
-LOAD = """
-import json, sys
-import mlflow
-import numpy as np
-windows = np.load(sys.argv[2])
-model = mlflow.pyfunc.load_model(sys.argv[1])
-try:
-    model.predict(windows[:, :-1])
-except mlflow.exceptions.MlflowException as error:
-    assert "shape" in str(error)
-assert model.metadata.signature.inputs.inputs[0].shape == (-1, *windows.shape[1:])
-assert model.input_example.shape == (1, *windows.shape[1:])
-print(json.dumps(model.predict(windows).tolist()))
-"""
-
-
-def predicted(uri: str, tracking: str, windows: Path) -> list[str]:
-    """What another process answers that has MLflow and the model's address alone."""
-    command = [sys.executable, "-P", "-W", "error::UserWarning:mlflow", "-c", LOAD, uri, str(windows)]
-    changes = {"MLFLOW_TRACKING_URI": tracking}
-    ran = subprocess.run(command, env=environment(**changes), capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stderr
-    return list(json.loads(ran.stdout.splitlines()[-1]))
-
-
-def test_each_variants_model_names_the_classes_that_its_trial_named(
-    finished: Finished, tmp_path: Path
-) -> None:
-    from experiments import data
-    from experiments.config import RunConfig
-
-    tracking = track.own(finished.store.root)
-    with patch.dict("os.environ", MLFLOW_TRACKING_URI=""):
-        mlflow = client(finished.store.root)
-    (experiment,) = [e for e in mlflow.search_experiments() if e.name == "tiny"]
-    found = {model.name: model for model in mlflow.search_logged_models([experiment.experiment_id])}
-    assert set(found) == {"plain", "text", "statistics"}
-    for name in ("text", "statistics"):
-        model = found[name]
-        folder = finished.store.trial(model.tags["shapelex.signature"])
-        result = json.loads((folder / "result.json").read_text())
-        config = RunConfig.model_validate(result["config"])
-        loaded = data.load_split(config.data, str(result["digests"]["data"]), finished.store.cache)
-        with np.load(folder / "predictions.npz") as kept:
-            np.save(tmp_path / "windows.npy", loaded.windows.series[kept["window"]])
-            told = [loaded.classes[number] for number in kept["predicted"]]
-        assert predicted(f"models:/{model.model_id}", tracking, tmp_path / "windows.npy") == told
-        files = [path for path in Path(model.artifact_location).rglob("*") if path.is_file()]
-        assert not [path for path in files if path.suffix in (".py", ".pkl", ".pickle", ".pt", ".joblib")]
-        assert any(path.name == "probe.npz" for path in files)
-        assert (
-            str(finished.store.root) not in (Path(model.artifact_location) / "requirements.txt").read_text()
-        )
