@@ -17,7 +17,7 @@ from experiments.words import read_words
 from model.config import LossConfig
 
 GLOSSARY = (Path(__file__).parent.parent / "docs/metrics.md").read_text()
-ON_GPU_ONLY = {"cost/peak_gpu_memory_mb"}
+ON_GPU_ONLY = {"cost/peak_gpu_memory_mb", "system/gpu_memory_mb"}
 SMALL = {"patches": 5, "tokens": 5, "width": 16, "heads": 2, "codes": 8, "shape_length": 16}
 EVERYTHING = {
     "model": {
@@ -41,7 +41,7 @@ def written(name: str) -> set[str]:
 def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     store = Store(tmp_path_factory.mktemp("store"))
     files, entry = FileDigests(store.cache), data.DATASETS["basic_motions"]
-    found: dict[str, set[str]] = {"final": set(), "epoch": set(), "cost": set()}
+    found: dict[str, set[str]] = {"final": set(), "epoch": set(), "cost": set(), "system": set()}
     baselines = [{"baseline": name} for name in ("statistics", "minirocket")]
     fcn = {"baseline": "fcn", "train": {"epochs": 1}}
     for i, settings in enumerate((EVERYTHING, *baselines, fcn)):
@@ -66,12 +66,20 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
             found["epoch"] |= {k for line in curves.read_text().splitlines() for k in json.loads(line)} - {
                 "epoch"
             }
+            lines = (store.trial(signature) / "system.jsonl").read_text().splitlines()
+            found["system"] |= {f"system/{name}" for line in lines for name in json.loads(line)}
+    found["system"] -= {"system/epoch"}
     return found
 
 
 @pytest.mark.parametrize(
     ("heading", "kind", "elsewhere"),
-    [("Of a trial", "final", set()), ("Of an epoch", "epoch", set()), ("Cost", "cost", ON_GPU_ONLY)],
+    [
+        ("Of a trial", "final", set()),
+        ("Of an epoch", "epoch", set()),
+        ("Cost", "cost", ON_GPU_ONLY),
+        ("System", "system", ON_GPU_ONLY),
+    ],
 )
 def test_the_glossary_and_a_real_trial_name_the_same(
     logged: dict[str, set[str]], heading: str, kind: str, elsewhere: set[str]

@@ -269,3 +269,25 @@ def test_the_ui_shows_a_store_and_its_server_takes_another(mirrored: Path, monke
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait(10)
+
+
+def test_a_run_whose_params_no_longer_fit_its_row_is_replaced_and_others_go_on(
+    mirrored: Path,
+) -> None:
+    before = {name: run.info.run_id for name, run in runs(mirrored).items()}
+    plan = json.loads(json.dumps(PLAN))
+    for row in plan["rows"]:
+        row["differs"]["train.lr"] = 0.1
+    assert track.Mirror(mirrored, plan).sync() == 0
+    found = runs(mirrored)
+    assert {name: run.info.run_id for name, run in found.items()} == before
+    assert all(run.data.params["lr"] == run.data.tags["lr"] == "0.1" for run in found.values())
+    plan["rows"][0]["differs"]["train.lr"] = 0.2
+    assert [track.Mirror(mirrored, plan).sync() for _ in range(2)] == [2, 0]
+    found = runs(mirrored)
+    kept = {name for name, run in found.items() if run.info.run_id == before[name]}
+    assert kept == {"shuffled", "shuffled s0"}
+    assert found["z_one_way s1"].data.params["lr"] == found["z_one_way"].data.params["lr"] == "0.2"
+    del plan["rows"][0]["differs"]["train.lr"]
+    assert [track.Mirror(mirrored, plan).sync() for _ in range(2)] == [2, 0]
+    assert "lr" not in runs(mirrored)["z_one_way"].data.params.keys() | runs(mirrored)["z_one_way"].data.tags
