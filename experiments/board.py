@@ -21,7 +21,8 @@ CHART = {"metricSectionId": KEY, "runsCountToCompare": 20, "deleted": False, "is
 
 def view(cards: Cards) -> str:
     """The tag's value. What is left out where rows differ in too much to keep can be chosen in the UI."""
-    names = sorted(cards.names, key=lambda name: -len({cards.factors(row).get(name) for row in cards.rows}))
+    told = [cards.factors(row) for row in cards.rows]
+    names = sorted(cards.names, key=lambda name: -len({factors.get(name) for factors in told}))
     while len(text := json.dumps(_state(names), separators=(",", ":"))) > MOST:
         names = names[:-1]
     return text

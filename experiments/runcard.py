@@ -26,7 +26,7 @@ class Cards:
         self.scope: dict[str, str] = {}
         names = set().union(*(row["differs"] for row in plan["rows"]))
         self._ends = Counter(name.split(".")[-1] for name in names)
-        self.names = set().union(*map(self.factors, self.rows))
+        self.names = dict.fromkeys(name for row in self.rows for name in self.factors(row))  # in order
         self._folds = len({cell.fold for cell in self.cells})
 
     def factors(self, row: str) -> dict[str, str]:

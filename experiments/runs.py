@@ -104,7 +104,7 @@ class Runs:
                 info, tags = run.info, run.data.tags
                 whole = tags.get("shapelex.kind") == "trial" and info.status in STATUS.values()
                 metrics = {} if whole else run.data.metrics
-                both = self._cards.names | tags.keys()
+                both = self._cards.names.keys() | tags.keys()
                 told = {name: text for name, text in run.data.params.items() if name in both}
                 found = Found(info.run_id, info.start_time, info.status, whole, tags, told, metrics)
                 runs[info.run_id] = found

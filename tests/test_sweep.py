@@ -221,7 +221,7 @@ def test_the_saved_plan_holds_what_analysis_and_tracking_need(plan: Any, tmp_pat
     sweep = plan(f"{TWO}  s: {{baseline: statistics}}\n", "where")
     sweep.save(store, tmp_path / "where.yaml")
     every, z = (
-        {"model.guidance.into": into, "baseline": "none"} for into in (["z", "mu", "sigma", "t", "l"], ["z"])
+        {"model.guidance.into": into, "baseline": "none"} for into in (["l", "mu", "sigma", "t", "z"], ["z"])
     )
     fixed = {"baseline": "statistics"}
     assert read_json(store.sweep("where") / "plan.json") == {
