@@ -4,6 +4,7 @@ While it trains, from validation windows: x, s, z, t and l.
 W windows, M channels, T steps, K tokens, S shape length, N codes.
 """
 
+import shutil
 from pathlib import Path
 
 import matplotlib
@@ -115,6 +116,13 @@ def progress(model: GuidedVQShape, side: Side, tokens: list[Tokens], epoch: int,
         _ticks(ax, 1)
     folder.mkdir(exist_ok=True)
     figure.savefig(folder / f"epoch-{epoch:04}.png", dpi=100)
+
+
+def take(source: Path, folder: Path) -> None:
+    """The pictures by epoch of another trial, of the same training."""
+    for file in sorted(source.glob("epoch-*.png")):
+        folder.mkdir(exist_ok=True)
+        shutil.copyfile(file, folder / file.name)
 
 
 def _panel(figure: Figure, place: tuple[float, float, float, float], title: str) -> Axes:

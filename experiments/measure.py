@@ -63,6 +63,8 @@ def core(asked: Measure) -> dict[str, Any]:
             known = None
         else:
             attempt.take_curve(known.curve)
+            if config.figures:
+                figures.take(known.folder / "figures", folder / "figures")
     if known is None:
         trained = train(config, asked.job, loaded, sides, attempt)
     started = time.monotonic()
