@@ -16,6 +16,7 @@ import torch
 
 from experiments.lease import Lease
 from experiments.ledger import write_bytes
+from experiments.usage import Usage
 
 SHARE = 20  # a checkpoint is due when the last one cost less than a SHARE-th of the time since
 
@@ -78,6 +79,7 @@ class Attempt:
             spent_s, clock.train_s, clock.evaluate_s = self.saved["seconds"]
             clock.before_s += spent_s
         (self.folder / "metrics.jsonl").unlink(missing_ok=True)
+        self.usage = Usage(self.folder, goes_on=self.saved is not None)
         if self.lines:
             self._write_lines()
 
@@ -86,6 +88,7 @@ class Attempt:
         self.lines.append(json.dumps({"epoch": epoch, **found, "time_s": self.clock.total_s()}) + "\n")
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(self.lines[-1])
+        self.usage.log(epoch)
 
     def take_curve(self, curve: list[dict[str, Any]]) -> None:
         """Another trial's, of the same training."""

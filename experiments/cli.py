@@ -1,9 +1,8 @@
 """The command line: every verb of `shapelex`. Heavy imports stay inside the verbs."""
 
-import os
 import shlex
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,10 +23,8 @@ from experiments.cli_sweep import (
 from experiments.cli_sync import sync
 from experiments.cli_table import table
 from experiments.cli_text import text
+from experiments.cli_ui import ui
 from experiments.fail import fail
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     name="shapelex",
@@ -36,18 +33,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(run)
-app.command()(evaluate)
-app.command()(codes)
-app.command()(data)
-app.command()(doctor)
-app.command()(figures)
-app.command()(sync)
-app.command()(table)
-app.add_typer(text, name="text")
 
 
-@app.command()
 def plan(file: SweepFile, store: StoreOption = DEFAULT_STORE) -> None:
     """Print every cell of a sweep, and which are done, without running anything."""
     from experiments.columns import columns
@@ -72,7 +59,6 @@ def plan(file: SweepFile, store: StoreOption = DEFAULT_STORE) -> None:
     print_search(Studies(sweep, ledger))
 
 
-@app.command()
 def status(
     file: SweepFile,
     store: StoreOption = DEFAULT_STORE,
@@ -102,18 +88,9 @@ def status(
         print(line)
 
 
-@app.command()
-def ui(
-    store: StoreOption = DEFAULT_STORE,
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
-) -> None:
-    """Open the MLflow UI on this machine, on the right store."""
-    from experiments import track
-
-    command, hint = track.ui_command(store, port)
-    print(hint, flush=True)
-    if command is not None:
-        os.execvp(command[0], command)
+for verb in (plan, run, status, table, evaluate, figures, codes, sync, ui, doctor, data):
+    app.command()(verb)
+app.add_typer(text, name="text")
 
 
 def main() -> None:

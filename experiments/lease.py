@@ -21,10 +21,9 @@ from experiments.ledger import locked, read_json, write_json
 
 BEAT_S = 5.0
 STALE_S = 60.0
-# What an attempt may leave to the trial; a trial's folder holds those of its accepted result, and no others.
-FILES = ("config.json", "metrics.jsonl", "predictions.npz", "figures", "model", "log.txt", "code.patch")
-HANDED_ON = ("checkpoint", "metrics.jsonl", "log.txt")  # from a dead attempt to the next
-
+HANDED_ON = ("checkpoint", "metrics.jsonl", "system.jsonl", "log.txt", "figures")  # from a dead attempt
+# All that an attempt may leave to the trial, whose folder holds those of its accepted result.
+FILES = (*HANDED_ON[1:], "config.json", "predictions.npz", "model", "code.patch")
 _ATTEMPT = re.compile(r"attempt-[1-9][0-9]{0,8}")
 
 
@@ -264,9 +263,10 @@ def claim(trial: Path, stale: Holder | None = None) -> Lease:
         try:
             write_json(mine / "lease.json", me | {"born": born(os.getpid())}, sync=False)
             for old in [folder(trial, attempt) for attempt in before]:
-                for name in HANDED_ON:
-                    if (old / name).is_file():
-                        os.replace(old / name, mine / name)
+                there = [name for name in HANDED_ON if (old / name).exists()]
+                for name in [n for n in there if (old / n).is_dir() == (n == "figures")]:
+                    _clear(mine / name)
+                    os.replace(old / name, mine / name)
                 shutil.rmtree(old, ignore_errors=True)
         except BaseException:
             (mine / "lease.json").unlink(missing_ok=True)

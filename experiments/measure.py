@@ -16,6 +16,7 @@ from experiments.environment import environment
 from experiments.execute import Job
 from experiments.fcn import Training, keep_fcn, predict
 from experiments.ledger import Store
+from experiments.models import EXAMPLE
 from experiments.stage import find, stage
 from experiments.train import Trained, augment, train
 from model import checkpoint
@@ -38,6 +39,8 @@ def measure(config: RunConfig, job: Job, attempt: Attempt) -> dict[str, Any]:
     sides = loaded.sides(job.device)[: 2 if config.evaluate == "validation" else 3]
     asked = Measure(config, job, loaded, sides, attempt)
     found = {"best_epoch": None, "cost": {}} | MEASURES[config.baseline](asked)
+    if len(sides) == 3 and config.baseline in classifier.KINDS:
+        np.save(attempt.folder / EXAMPLE, loaded.windows.series[loaded.split.train[:1]])
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found["cost"]["peak_memory_mb"] = peak_kb / 1024
     if job.device != "cpu":
@@ -60,6 +63,8 @@ def core(asked: Measure) -> dict[str, Any]:
             known = None
         else:
             attempt.take_curve(known.curve)
+            if config.figures:
+                figures.take(known.folder / "figures", folder / "figures")
     if known is None:
         trained = train(config, asked.job, loaded, sides, attempt)
     started = time.monotonic()

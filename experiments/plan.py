@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +69,12 @@ class Sweep:
         first = next(iter(self.configs.values()))
         by_row = {cell.row: self.configs[cell.signature] for cell in reversed(self.cells)}
         searched = {name: found for one in self.searches for name, found in one.spec["space"].items()}
-        differ = set().union(*(different(first, config) for config in by_row.values())) - set(searched)
+        differ = set().union(*(different(first, config) for config in by_row.values())) - {
+            *searched,
+            "seed",
+            "data.fold",
+        }
+        differs = [name for name in flat(first.model_dump()) if name in differ]
         studies = [{"row": one.row, "fold": one.fold, "study": one.key} for one in self.searches]
         about = {"space": searched, "studies": studies, "chosen": list(self.chosen)}
         return {
@@ -83,8 +89,8 @@ class Sweep:
             "dataset": first.data.name,
             "split": first.data.split,
             "unit": "seed" if first.data.split == "official" else "fold",
-            "rows": [row._asdict() for row in self.rows],
-            "differs": [name for name in flat(first.model_dump()) if name in differ],
+            "rows": [row._asdict() | {"differs": _read(by_row[row.name], differs)} for row in self.rows],
+            "differs": differs,
             "cells": [cell._asdict() for cell in self.cells],
             **({"search": self.searches[0].spec | about} if self.searches else {}),
         }
@@ -105,3 +111,14 @@ class Sweep:
         plan = self.plan() | {"file": source}
         if read_json(path) != plan:  # a full disk is in nobody's way who only looks
             keep_json(path, plan)
+
+
+def _read(config: RunConfig, names: list[str]) -> dict[str, Any]:
+    """Those of the settings `names` that the config reads, with their values as JSON has them."""
+    unused, out = config.unused(), {}
+    for name in names:
+        above = [name[:at] for at, letter in enumerate(name) if letter == "."]
+        if unused.isdisjoint([*above, name]):
+            value = attrgetter(name)(config)
+            out[name] = list(value) if isinstance(value, tuple) else value
+    return out

@@ -1,9 +1,11 @@
 """What MLflow's runs say of a sweep's rows and cells: names, tags, params, values."""
 
 import json
+import math
 import statistics
 from collections import Counter, namedtuple
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from experiments.identity import flat
@@ -22,16 +24,22 @@ class Cards:
         self.cells = [Cell(*("" if c[f] is None else str(c[f]) for f in Cell._fields)) for c in plan["cells"]]
         self.rows = {row["name"]: row for row in plan["rows"]}
         self.scope: dict[str, str] = {}
-        factors = set().union(*(row["factors"] for row in plan["rows"]))
-        self._ends = Counter(name.split(".")[-1] for name in factors)
+        names = set().union(*(row["differs"] for row in plan["rows"]))
+        self._ends = Counter(name.split(".")[-1] for name in names)
+        self.names = dict.fromkeys(name for row in self.rows for name in self.factors(row))  # in order
         self._folds = len({cell.fold for cell in self.cells})
+
+    def factors(self, row: str) -> dict[str, str]:
+        """What rows differ in, as both tags and params of their runs: a param can be a column or an axis, a
+        tag can be corrected."""
+        told = texts(self.rows[row]["differs"]).items()
+        ends = self._ends
+        return {end if ends[end := key.split(".")[-1]] == 1 else key: text[:5000] for key, text in told}
 
     def row(self, name: str) -> dict[str, str]:
         """The tags of a row's parent."""
-        factors, variant = texts(self.rows[name]["factors"]).items(), self.rows[name]["variant"]
-        tags = {end if self._ends[end := key.split(".")[-1]] == 1 else key: text for key, text in factors}
-        tags |= {"shapelex.kind": "row", "shapelex.row": name, "shapelex.variant": variant}
-        return tags | self.scope
+        whose = {"shapelex.row": name, "shapelex.variant": self.rows[name]["variant"]}
+        return self.factors(name) | {"shapelex.kind": "row"} | whose | self.scope
 
     def child(self, cell: Cell, parent: str) -> dict[str, str]:
         """The tags of a cell's child while it has no result; its name holds only what differs."""
@@ -66,27 +74,62 @@ def stamp_of(tags: Mapping[str, str]) -> str:
     return stamp({"finished_at": tags["shapelex.finished_at"], "attempt": attempt})
 
 
+def dataset(result: Json, name: str) -> Json:
+    """What MLflow's table of data sets shows. A digest is cut to what it takes, a tag has it whole."""
+    data = {"name": name} | (result.get("data") or {})
+    told = {"name": data["name"], "digest": str(result.get("digests", {}).get("data"))[:36]}
+    if channels := data.get("channels"):  # the UI shows columns, and of arrays nothing
+        columns = [{"name": name, "type": "float", "required": True} for name in channels]
+        told["schema"] = json.dumps({"mlflow_colspec": [*columns, {"name": "label", "type": "string"}]})
+    source = {"uri": f"shapelex data {data['name']}"}
+    return told | {"source_type": "shapelex", "source": json.dumps(source), "profile": json.dumps(data)}
+
+
 def finals(result: Json) -> dict[str, float]:
     return finite(result["metrics"]) | finite(result.get("cost") or {}, "cost/")
 
 
 def summary(results: Iterable[tuple[Cell, Result]], by_fold: bool) -> dict[str, float]:
-    """Mean and sample deviation of each metric over the pairs that tables use: folds, their seeds averaged,
-    or, with one official split, seeds."""
-    pairs: dict[str, list[dict[str, float]]] = {}
+    """Mean, sample deviation and 95 % t interval of each metric over the pairs that tables use: folds, their
+    seeds averaged, or, with one official split, seeds. `n` counts the pairs, `<metric>/n` those that have the
+    metric, where they are fewer."""
+    pairs: dict[str, dict[str, list[float]]] = {}
     failed = 0
     for cell, result in results:
         failed += result.status == "failed"
         if result.status == "done":
-            pairs.setdefault(cell.fold if by_fold else cell.seed, []).append(result.metrics)
-    means = []
-    for found in pairs.values():
-        shared = set.intersection(*map(set, found))
-        means.append({name: statistics.fmean(metrics[name] for metrics in found) for name in shared})
-    values = {name: [mean[name] for mean in means if name in mean] for name in set().union(*means)}
+            pair = pairs.setdefault(cell.fold if by_fold else cell.seed, {})
+            for name, value in result.metrics.items():
+                pair.setdefault(name, []).append(value)
     out = {"n": float(len(pairs)), "failed": float(failed)}
-    out |= {name: statistics.fmean(found) for name, found in values.items()}
-    return out | {f"{name}/sd": statistics.stdev(found) for name, found in values.items() if len(found) > 1}
+    for name in sorted(set().union(*pairs.values())):
+        means = [statistics.fmean(pair[name]) for pair in pairs.values() if name in pair]
+        out[name] = mean = statistics.fmean(means)
+        if len(means) < len(pairs):
+            out[f"{name}/n"] = float(len(means))
+        if len(means) > 1:
+            sd = statistics.stdev(means) if min(means) < max(means) else 0.0
+            half = _t_975(len(means) - 1) * sd / math.sqrt(len(means))
+            out |= {f"{name}/sd": sd, f"{name}/ci_low": mean - half, f"{name}/ci_high": mean + half}
+    return out
+
+
+@cache
+def _t_975(degrees: int) -> float:
+    from scipy.special import stdtrit  # a third of scipy.stats' second of import
+
+    return float(stdtrit(degrees, 0.975))
+
+
+def best(results: Iterable[tuple[Cell, Result]]) -> Cell | None:
+    """The one that is best on validation: macro-F1, then reconstruction, then the plan's order."""
+    done = [(cell, result.metrics) for cell, result in results if result.status == "done"]
+    told = [
+        (-found["val/macro_f1"], found.get("val/series_mse", 0.0), at, cell)
+        for at, (cell, found) in enumerate(done)
+        if "val/macro_f1" in found
+    ]
+    return min(told)[-1] if told else None
 
 
 def texts(config: Json) -> dict[str, str]:

@@ -1,11 +1,14 @@
 """A sweep's runs in MLflow, as they were found there and last written. Needs a client, imports none."""
 
-import json
+import re
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import nan
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from experiments import runcard
@@ -13,6 +16,7 @@ from experiments.ledger import Store
 from experiments.runcard import STATUS, Cards, Cell, Json
 from experiments.watch import TIME, Begun, Points, Watch, curve, stamp
 
+STEP = re.compile(r"epoch-(\d+)\.png")
 PAGE = 100  # runs asked for at once: with more, a server's answer takes longer than the time-out
 
 
@@ -36,6 +40,7 @@ class Found(NamedTuple):
     status: str
     whole: bool  # of a cell, and shows a result
     tags: dict[str, str]
+    params: dict[str, str]  # those that are tags too, and those that a row differs in
     metrics: dict[str, float]
 
 
@@ -52,7 +57,7 @@ class Runs:
     """The parents and children of a sweep's plan: `cards` says what is on them, `store` has the results."""
 
     def __init__(self, client: Any, entities: Any, experiment: str, cards: Cards, store: Store) -> None:
-        self._client, self._make, self._experiment = client, entities, experiment
+        self._client, self._make, self.experiment = client, entities, experiment
         self._cards, self._store, self._dataset = cards, store, str(cards.plan["dataset"])
         self.parents: dict[str, Parent] = {}
         self.children: dict[Cell, Child] = {}
@@ -69,19 +74,23 @@ class Runs:
                 trials.setdefault(self._cards.cell(run.tags), []).append(run)
         for run in rows:
             row = run.tags.get("shapelex.row", "")
-            if row in summaries and row not in self.parents and run.metrics.keys() <= summaries[row].keys():
-                self._retag(run, self._cards.row(row))
+            fits = row in summaries and run.metrics.keys() <= summaries[row].keys()
+            if fits and row not in self.parents and self._takes(run, row):
+                self._retag(run, row, self._cards.row(row))
                 self.parents[row] = Parent(run.run_id, run.status, run.metrics)
             else:
                 self._client.delete_run(run.run_id)
-        for row in [row for row in self._cards.rows if row not in self.parents]:
-            run = self._client.create_run(self._experiment, tags=self._cards.row(row), run_name=row)
+        # The UI shows the newest first, and so rows in the plan's order.
+        for row in [row for row in reversed(self._cards.rows) if row not in self.parents]:
+            run = self._client.create_run(self.experiment, tags=self._cards.row(row), run_name=row)
+            self._log(run.info.run_id, {}, self._cards.factors(row))
             self.parents[row] = Parent(run.info.run_id, "RUNNING", {})
         planned = set(self._cards.cells)
         for cell, runs in trials.items():
             for run in sorted(runs, key=lambda run: not run.whole):
-                if cell in planned and cell not in self.children and _goes_on(run, cell, watch):
-                    self._retag(run, self._child_tags(cell))
+                fits = cell in planned and self._takes(run, cell.row)
+                if fits and cell not in self.children and _goes_on(run, cell, watch):
+                    self._retag(run, cell.row, self._child_tags(cell))
                     self.children[cell] = self._known(run)
                 else:
                     self._client.delete_run(run.run_id)
@@ -90,14 +99,26 @@ class Runs:
         where = " and ".join(f"tags.`{name}` = '{value}'" for name, value in self._cards.scope.items())
         runs, token = dict[str, Found](), None
         while True:  # all of it before anything is deleted: pages are counted by position
-            page = self._client.search_runs([self._experiment], where, max_results=PAGE, page_token=token)
+            page = self._client.search_runs([self.experiment], where, max_results=PAGE, page_token=token)
             for run in page:
                 info, tags = run.info, run.data.tags
                 whole = tags.get("shapelex.kind") == "trial" and info.status in STATUS.values()
                 metrics = {} if whole else run.data.metrics
-                runs[info.run_id] = Found(info.run_id, info.start_time, info.status, whole, tags, metrics)
+                both = self._cards.names.keys() | tags.keys()
+                told = {name: text for name, text in run.data.params.items() if name in both}
+                found = Found(info.run_id, info.start_time, info.status, whole, tags, told, metrics)
+                runs[info.run_id] = found
             if not (token := page.token):
                 return runs.values()
+
+    def _takes(self, run: Found, row: str) -> bool:
+        """Whether the run can say what the row differs in: params are written once, and none goes."""
+        factors = self._cards.factors(row)
+        return all(
+            factors.get(name) == text
+            for name, text in run.params.items()
+            if name in factors or name in run.tags
+        )
 
     def _known(self, run: Found) -> Child:
         points = Points()
@@ -124,7 +145,7 @@ class Runs:
 
     def _create(self, cell: Cell, start_ms: int, tags: Mapping[str, str] = {}) -> Child:
         tags = self._child_tags(cell) | dict(tags)
-        run = self._client.create_run(self._experiment, start_ms, tags, tags["mlflow.runName"])
+        run = self._client.create_run(self.experiment, start_ms, tags, tags["mlflow.runName"])
         self.children[cell] = Child(run.info.run_id, start_ms, "RUNNING", "", "", {})
         return self.children[cell]
 
@@ -138,7 +159,8 @@ class Runs:
         status = "RUNNING" if begun.running else "KILLED"
         news = {p: v for p, v in begun.curve.items() if p not in child.points and p[0] != TIME}
         tags = {"shapelex.ended": begun.ended} if begun.ended != child.ended else {}
-        self._log(child.run_id, tags, {}, [(*p, v, _at(child, begun.curve, p)) for p, v in news.items()])
+        points = [(*p, v, _at(child, begun.curve, p)) for p, v in news.items()]
+        self._log(child.run_id, tags, self._cards.factors(cell.row) if created else {}, points)
         child.points |= news
         child.ended = begun.ended
         if changes := status != child.status:
@@ -156,6 +178,7 @@ class Runs:
         if result is None:
             return False
         values, end = curve(folder / "metrics.jsonl"), runcard.finals(result)
+        values |= curve(folder / "system.jsonl", "system/")
         points = values | {(name, 0): value for name, value in end.items()}
         end_ms = round(1000 * datetime.fromisoformat(result["finished_at"]).timestamp())
         tags, child = runcard.of_result(result), self.children.get(cell)
@@ -169,32 +192,59 @@ class Runs:
             self._client.delete_tag(child.run_id, "shapelex.ended")
         times = {p: _at(child, values, p) if p in values else end_ms for p in points}
         news = [(*p, value, times[p]) for p, value in points.items() if p not in child.points]
-        self._log(child.run_id, tags, runcard.texts(result["config"]), news)
-        data = {"name": self._dataset} | (result.get("data") or {})
-        short = str(result.get("digests", {}).get("data"))[:36]  # MLflow takes no more, a tag has it whole
-        dataset = self._make.Dataset(data["name"], short, "shapelex", "{}", profile=json.dumps(data))
-        self._client.log_inputs(child.run_id, [self._make.DatasetInput(dataset)])
-        for figure in sorted(folder.glob("figures/*.png")):
-            self._client.log_artifact(child.run_id, str(figure), "figures")
+        self._log(child.run_id, tags, runcard.texts(result["config"]) | self._cards.factors(cell.row), news)
+        self._read(child.run_id, result)
+        self._pictures(child, values, folder)
         self._client.set_terminated(child.run_id, status := STATUS[result["status"]], end_ms)
         self.children[cell] = Child(child.run_id, child.start_ms, status, stamp(result), "", {})
         return True
 
-    def sum_up(self, row: str, summary: Mapping[str, float], complete: bool) -> None:
-        """Bring the row's parent up to its cells."""
+    def _read(self, run_id: str, result: Json) -> None:
+        """Say which data the run read."""
+        dataset = self._make.Dataset(**runcard.dataset(result, self._dataset))
+        context = self._make.InputTag("mlflow.data.context", "training")
+        self._client.log_inputs(run_id, [self._make.DatasetInput(dataset, [context])])
+
+    def _pictures(self, child: Child, values: Points, folder: Path) -> None:
+        """Those of the end, and those by epoch under the names that MLflow's image charts step through:
+        whatever is written again is the same file."""
+        found = {file: STEP.fullmatch(file.name) for file in sorted(folder.glob("figures/*.png"))}
+        if not found:
+            return
+        with TemporaryDirectory(prefix="shapelex-") as made:
+            for file, epoch in found.items():
+                names = [f"figures/{file.name}"]
+                if epoch:
+                    step = int(epoch[1])
+                    at = _at(child, values, ("", step))
+                    name = f"images/training+step+{step}+timestamp+{at}+{step}"
+                    names = [f"{name}.png", f"{name}+compressed.png"]  # the UI asks for both
+                for name in names:
+                    (Path(made) / name).parent.mkdir(exist_ok=True)
+                    shutil.copyfile(file, Path(made) / name)
+            self._client.log_artifacts(child.run_id, made)
+        if any(found.values()):
+            self._client.set_tag(child.run_id, "mlflow.loggedImages", "true")
+
+    def sum_up(self, row: str, summary: Mapping[str, float], first: str | None) -> None:
+        """Bring the row's parent up to its cells. first: one's trial, None until all have ended."""
         parent, now_ms = self.parents[row], round(1000 * time.time())
-        changed = summary.items() - parent.metrics.items()
-        self._log(parent.run_id, {}, {}, [(name, 0, value, now_ms) for name, value in changed])
-        if (status := "FINISHED" if complete else "RUNNING") != parent.status:
-            end = self._client.set_terminated if complete else self._client.update_run
+        if changed := summary.items() - parent.metrics.items():
+            self._log(parent.run_id, {}, {}, [(name, 0, value, now_ms) for name, value in changed])
+        if (status := "FINISHED" if first else "RUNNING") != parent.status:
+            if first and (result := self._store.result(first)):
+                self._read(parent.run_id, result)
+            end = self._client.set_terminated if first else self._client.update_run
             end(parent.run_id, status)
         self.parents[row] = Parent(parent.run_id, status, dict(summary))
 
     def _child_tags(self, cell: Cell) -> dict[str, str]:
         return self._cards.child(cell, self.parents[cell.row].run_id)
 
-    def _retag(self, run: Found, tags: Mapping[str, str]) -> None:
-        self._log(run.run_id, dict(tags.items() - run.tags.items()))
+    def _retag(self, run: Found, row: str, tags: Mapping[str, str]) -> None:
+        params = self._cards.factors(row).items() - run.params.items()
+        if (news := dict(tags.items() - run.tags.items())) or params:
+            self._log(run.run_id, news, dict(params))
 
     def _log(self, run_id: str, tags: Json, params: Json | None = None, points: Any = ()) -> None:
         """Log tags, params and (name, step, value, time_ms) points; MLflow makes batches."""

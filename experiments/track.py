@@ -11,17 +11,17 @@ import os
 import re
 import socket
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from experiments import database, lease
+from experiments import board, database, lease
 from experiments.database import missing
 from experiments.identity import digest
 from experiments.ledger import Locked, Store, locked, read_json, write_json
+from experiments.models import Models
 from experiments.runcard import Cards, Cell, Json, summary
 from experiments.runs import Runs
 from experiments.watch import Watch, mark, stamp
@@ -36,6 +36,7 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 CATCH_UP = "Nothing is lost: the ledger has every result, and the next run or `shapelex sync` catches up."
 Tell = Callable[[int, int], None]
@@ -67,20 +68,6 @@ def pending(store: Path, plan: Json) -> list[Cell]:
     return Mirror(store, plan).pending()
 
 
-def ui_command(store: Path, port: int = 5000) -> tuple[list[str] | None, str]:
-    """The command that serves MLflow's UI to this machine alone, and where; (None, hint) where a server does.
-    The database goes by this process's environment: a password in a command line is everybody's to read."""
-    address = uri(store)
-    if not address.startswith(DATABASES):
-        return None, f"MLFLOW_TRACKING_URI is a server with a UI of its own: {redact(address)}"
-    if missing(address):
-        return None, f"MLflow has nothing of {store} yet: it gets its database from the first run"
-    os.environ.update(ENVIRONMENT | os.environ | {"MLFLOW_BACKEND_STORE_URI": address})
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--artifacts-destination", str(store.resolve() / "mlartifacts")]
-    return command, f"http://127.0.0.1:{port}"
-
-
 class Mirror:
     """One sweep's view in MLflow; `plan` is the sweep's plan.json."""
 
@@ -101,6 +88,7 @@ class Mirror:
 
     def _forget(self) -> None:
         self._runs: Runs | None = None
+        self._models: Models | None = None
         self._record: Json = {}  # as last written here; where the file differs, MLflow is searched again
         self._record_mark: str | None = None
 
@@ -165,10 +153,13 @@ class Mirror:
             # Two stores may keep the same sweep on one server: each reads and writes its own runs only.
             identity = self._identity(client)
             tags = {"mlflow.note.content": self.plan["question"], self._place(): identity}
+            tags |= {"mlflow.experimentKind": "custom_model_development", board.TAG: board.view(self.cards)}
             for key, value in tags.items() - experiment.tags.items():
                 client.set_experiment_tag(experiment.experiment_id, key, value)
         self.cards.scope = {"shapelex.store": identity, "shapelex.sweep": name}
-        return Runs(client, mlflow.entities, experiment.experiment_id, self.cards, self._ledger)
+        told = experiment.experiment_id, self.cards, self._ledger
+        self._models = Models(mlflow, client, *told)
+        return Runs(client, mlflow.entities, *told)
 
     def _place(self) -> str:
         return f"shapelex.store.{digest([socket.gethostname(), str(self.store.resolve())])[:16]}"
@@ -221,17 +212,20 @@ class Mirror:
         if self._runs is None or database.identity(self.uri) != self._file or missing(self.uri):
             self._forget()
             self._runs = self.connect()
-        changed, runs = self.watch.look(), self._runs
+        assert self._models is not None
+        changed, runs, models = self.watch.look(), self._runs, self._models
         afresh = not self._record or mark(self.path) != self._record_mark
         for row, cells in self._of_row.items():
             if afresh or any(cell.signature in changed for cell in cells):
                 found = self.watch.results
                 results = [(cell, found[cell.signature]) for cell in cells if cell.signature in found]
                 self._summaries[row] = summary(results, self.plan["unit"] == "fold")
+                models.choose(row, results, len(results) == len(cells))
                 shown = runs.parents.get(row)
                 afresh |= shown is not None and not shown.metrics.keys() <= self._summaries[row].keys()
         if afresh:
             runs.find(self.watch, self._summaries)
+            models.find()
         running = {signature for signature, begun in self.watch.begun.items() if begun.running}
         self._save(running | set(self._record.get("running", [])))  # first: killed half-way, it is remembered
         wrote, problems = 0, list[Exception]()
@@ -245,7 +239,14 @@ class Mirror:
             tell(done + 1, len(self.cards.cells))
         for row, cells in self._of_row.items():
             over = all(cell.signature in self.watch.results for cell in cells)
-            runs.sum_up(row, self._summaries[row], over)
+            runs.sum_up(row, self._summaries[row], cells[0].signature if over else None)
+        for row, parent in runs.parents.items():  # last: results are not kept waiting
+            try:
+                models.show(row, parent.run_id)
+            except Exception as error:
+                problems.append(error)
+                if len(problems) > 2:
+                    break
         self._save(running)
         if problems:
             raise problems[0]
@@ -260,11 +261,13 @@ class Mirror:
         stale = {c.signature for c in self.cards.cells if not self._shows(c)}
         shown = {s: [r.stamp, r.mark] for s, r in self.watch.results.items() if s not in stale}
         record = {"schema": 2, "view": self._view, "shown": shown, "running": sorted(running)}
+        record |= {"at": digest(self.uri), "experiment": self._runs.experiment if self._runs else None}
         if record != self._record:
             write_json(self.path, record)
             self._record, self._record_mark = record, mark(self.path)
 
     def _shows(self, cell: Cell) -> bool:
-        assert self._runs is not None
+        assert self._runs is not None and self._models is not None
         child, result = self._runs.children.get(cell), self.watch.results.get(cell.signature)
-        return child is not None and result is not None and child.stamp == result.stamp
+        whole = child is not None and result is not None and child.stamp == result.stamp
+        return whole and self._models.shows(cell, self._runs.parents[cell.row].run_id)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from experiments import data, metrics, probe
+from experiments import data, figures, metrics, probe
 from experiments.attempt import Attempt, Stopped
 from experiments.augment import Augment
 from experiments.best import Best
@@ -45,6 +45,8 @@ def train(
     if job.recompute:
         recompute(model)
 
+    drawn = figures.pictured(config.train) if config.figures else set()
+
     def validate(epoch: int) -> dict[str, float]:
         encoded = [metrics.encode(model, side) for side in (training, val)]
         series_mse = metrics.series_mse(model, val, encoded[1].tokens)
@@ -52,6 +54,8 @@ def train(
         tuned = probe.tune(x[0], training.label, x[1], val.label, config.probe.penalties)
         best.offer(epoch, (tuned.val_macro_f1, -series_mse), model)
         found = {"val/macro_f1": tuned.val_macro_f1, "val/series_mse": series_mse}
+        if epoch in drawn:
+            figures.progress(model, val, encoded[1].tokens, epoch, attempt.folder / "figures")
         if health := metrics.code_health(model, encoded[1].code):
             found["val/perplexity"] = health["codes/perplexity"]
         return found

@@ -114,9 +114,9 @@ def stamp(result: dict[str, Any]) -> str:
     return str(result["finished_at"]) + ("" if attempt is None else f" #{attempt}")
 
 
-def curve(path: Path) -> Points:
-    """Finite values of a metrics.jsonl as `epoch/...`. What is not whole is left out, as the last line of a
-    killed trial; of an epoch that is there twice the last line counts."""
+def curve(path: Path, prefix: str = "epoch/") -> Points:
+    """Finite values of a metrics.jsonl as `epoch/...`, of another file with its prefix. What is not whole is
+    left out, as the last line of a killed trial; of an epoch that is there twice the last line counts."""
     out: Points = {}
     try:
         text = path.read_text(errors="replace")
@@ -128,7 +128,7 @@ def curve(path: Path) -> Points:
             epoch = int(values.pop("epoch"))
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
-        out |= {(name, epoch): value for name, value in finite(values, "epoch/").items()}
+        out |= {(name, epoch): value for name, value in finite(values, prefix).items()}
     return out
 
 

@@ -3,9 +3,14 @@
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,7 +54,7 @@ def grow(work: lease.Lease, epochs: int, time_s: float = 0.5) -> None:
 
 
 def plan_of(*cells: tuple[str, int | None, int, str], sweep: str = "quick") -> dict[str, Any]:
-    rows = [{"name": r, "variant": r, "factors": FACTORS} for r in dict.fromkeys(cell[0] for cell in cells)]
+    rows = [{"name": r, "variant": r, "differs": FACTORS} for r in dict.fromkeys(cell[0] for cell in cells)]
     named = [dict(zip(("row", "seed", "fold", "signature"), cell, strict=True)) for cell in cells]
     plan = {"sweep": sweep, "question": "Where?", "dataset": "made_up", "unit": "seed"}
     return plan | {"rows": rows, "cells": named}
@@ -139,3 +144,33 @@ def worker(store: Path, signature: str, epochs: int) -> subprocess.Popen[str]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
+
+
+class Server:
+    """A real `mlflow server`, to be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "mlflow.db").write_bytes(tables())
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
+        command += ["--artifacts-destination", str(self.folder / "mlartifacts")]
+        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | track.ENVIRONMENT
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        for _ in range(600):
+            with suppress(OSError), urllib.request.urlopen(f"{self.address}/health", timeout=20):
+                return
+            time.sleep(0.2)
+        raise AssertionError((self.folder / "server.log").read_text())
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)

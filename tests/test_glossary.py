@@ -20,7 +20,7 @@ from model.config import LossConfig
 
 ROOT = Path(__file__).parent.parent
 GLOSSARY = (ROOT / "docs/metrics.md").read_text()
-ON_GPU_ONLY = {"cost/peak_gpu_memory_mb"}
+ON_GPU_ONLY = {"cost/peak_gpu_memory_mb", "system/gpu_memory_mb"}
 PLANTED_ONLY = {  # tests/test_meaning.py has them
     "meaning/recovered_frac",
     *(f"meaning/event_{name}" for name in ("nmi", "nmi_null", "nmi_p", "purity", "purity_null")),
@@ -48,7 +48,8 @@ def written(name: str) -> set[str]:
 def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     store = Store(tmp_path_factory.mktemp("store"))
     files, entry = FileDigests(store.cache), data.DATASETS["basic_motions"]
-    found: dict[str, set[str]] = {"final": set(), "epoch": set(), "cost": set(), "evaluation": set()}
+    names = ("final", "epoch", "cost", "evaluation", "system")
+    found: dict[str, set[str]] = {name: set() for name in names}
     jobs = []
     baselines = [{"baseline": name} for name in ("statistics", "minirocket")]
     fcn = {"baseline": "fcn", "train": {"epochs": 1}}
@@ -75,6 +76,9 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
             found["epoch"] |= {k for line in curves.read_text().splitlines() for k in json.loads(line)} - {
                 "epoch"
             }
+            lines = (store.trial(signature) / "system.jsonl").read_text().splitlines()
+            found["system"] |= {f"system/{name}" for line in lines for name in json.loads(line)}
+    found["system"] -= {"system/epoch"}
     evaluate([jobs[0], jobs[-1]], False)
     evaluation = json.loads((store.trial(jobs[0].signature) / "evaluation.json").read_text())
     found["evaluation"] = {
@@ -91,6 +95,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         ("Of an evaluation", "evaluation", PLANTED_ONLY),
         ("Of an epoch", "epoch", set()),
         ("Cost", "cost", ON_GPU_ONLY),
+        ("System", "system", ON_GPU_ONLY),
     ],
 )
 def test_the_glossary_and_a_real_trial_name_the_same(
@@ -103,7 +108,7 @@ def test_the_readme_names_every_metric_of_the_glossary_and_no_other() -> None:
     section = (ROOT / "README.md").read_text().split("\n## Metrics\n")[1].split("\n## ")[0]
     rows = [line.split("|")[2] for line in section.partition("|---|")[2].splitlines() if line.count("|") == 3]
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)} - {"result.json"}
-    headings = ("Of a trial", "Of an evaluation", "Of an epoch", "Cost")
+    headings = ("Of a trial", "Of an evaluation", "Of an epoch", "Cost", "System")
     assert named == set().union(*map(written, headings))
 
 

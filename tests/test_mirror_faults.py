@@ -3,13 +3,8 @@
 import os
 import resource
 import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
-import urllib.request
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +15,7 @@ from mirror_fixture import (
     ONE,
     PLAN,
     TWO,
+    Server,
     empty,
     grow,
     plan_of,
@@ -36,36 +32,6 @@ from mirror_fixture import (
 from experiments import background, database, lease, track
 
 __all__ = ["empty", "store"]  # fixtures
-
-
-class Server:
-    """A real `mlflow server`, to be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "mlflow.db").write_bytes(tables())
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
-        command += ["--artifacts-destination", str(self.folder / "mlartifacts")]
-        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | track.ENVIRONMENT
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        for _ in range(600):
-            with suppress(OSError), urllib.request.urlopen(f"{self.address}/health", timeout=20):
-                return
-            time.sleep(0.2)
-        raise AssertionError((self.folder / "server.log").read_text())
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
 
 
 def nudged(mirror: background.BackgroundMirror) -> float:

@@ -1,5 +1,6 @@
 """A trial that was stopped anywhere goes on to the bits of an undisturbed one."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 from conftest import run_trial
 from test_trial import numbers
 
-from experiments import trial
+from experiments import figures, trial
+from experiments.config import TrainConfig
 from experiments.execute import Job
 from experiments.lease import Lease, live
 from experiments.ledger import Store
@@ -87,3 +89,30 @@ def test_a_pruned_trial_keeps_its_curve_and_no_checkpoint(
     assert trial.run([job], False) == "pruned"
     left = {path.name for path in live(store.trial(job.signature)).iterdir()}
     assert "metrics.jsonl" in left and not left & {"checkpoint", "lease.json"}
+
+
+def test_a_resumed_trial_has_the_pictures_and_the_use_of_all_its_epochs(
+    store: Store, jobs: Jobs, leases: list[Lease], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = f"train: {{epochs: {EPOCHS}, validate_every: 1, select: validation}}, figures: true"
+    job, _ = jobs(f"a: {{{settings}}}, other: {{losses.ce_series: 1}}")
+    folder, steps = store.trial(job.signature), range(EPOCHS)
+    assert run_trial(job) is None
+    whole = {path.name: path.read_bytes() for path in folder.glob("figures/*.png")}
+    assert {f"epoch-{epoch:04}.png" for epoch in steps} < whole.keys()
+    stop_in_step(monkeypatch, leases, [STEPS + 1])
+    assert trial.run([job._replace(accepted=1)], False) == "pre-empted"
+    assert trial.run([job._replace(accepted=1)], False) is None
+    assert {path.name: path.read_bytes() for path in folder.glob("figures/*.png")} == whole
+    lines = [json.loads(line) for line in (folder / "system.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(steps)
+    assert all(line["memory_mb"] > 50 and line["cpu_percent"] >= 0 for line in lines)
+
+
+def test_of_many_validated_epochs_five_are_pictured_the_last_among_them() -> None:
+    def pictured(epochs: int, every: int) -> list[int]:
+        return sorted(figures.pictured(TrainConfig(epochs=epochs, validate_every=every)))
+
+    assert pictured(40, 10) == [9, 19, 29, 39]
+    assert pictured(100, 1) == [0, 25, 50, 74, 99]
+    assert pictured(3, 10) == [2]

@@ -52,6 +52,20 @@ def test_another_probe_takes_the_model_that_was_trained(
     assert result is not None and result["trained_by"] == first.signature
 
 
+def test_the_pictures_by_epoch_come_along_with_the_model(store: Store, jobs: Jobs) -> None:
+    job, _ = jobs("a: {figures: true}, other: {losses.ce_series: 1}")
+    other = probed(job, penalties=[1.0])
+    for one in (job, other):
+        assert run_trial(one) is None
+    pictures = [
+        {path.name: path.read_bytes() for path in store.trial(one.signature).glob("figures/epoch-*.png")}
+        for one in (job, other)
+    ]
+    assert len(pictures[0]) == 2 and pictures[0] == pictures[1]
+    result = store.result(other.signature)
+    assert result is not None and result["trained_by"] == job.signature
+
+
 def test_what_changes_training_is_another_stage(jobs: Jobs) -> None:
     (job,) = jobs("a: {train.epochs: 2}")
     config = RunConfig.model_validate(job.config)

@@ -220,6 +220,10 @@ def test_the_saved_plan_holds_what_analysis_and_tracking_need(plan: Any, tmp_pat
     store = Store(tmp_path / "runs")
     sweep = plan(f"{TWO}  s: {{baseline: statistics}}\n", "where")
     sweep.save(store, tmp_path / "where.yaml")
+    every, z = (
+        {"model.guidance.into": into, "baseline": "none"} for into in (["l", "mu", "sigma", "t", "z"], ["z"])
+    )
+    fixed = {"baseline": "statistics"}
     assert read_json(store.sweep("where") / "plan.json") == {
         "schema": 1,
         "file": str((tmp_path / "where.yaml").resolve()),
@@ -232,9 +236,9 @@ def test_the_saved_plan_holds_what_analysis_and_tracking_need(plan: Any, tmp_pat
         "split": "official",
         "unit": "seed",
         "rows": [
-            {"name": "all", "variant": "all", "factors": {"model.guidance.into": "all"}},
-            {"name": "z", "variant": "z", "factors": {"model.guidance.into": ["z"]}},
-            {"name": "s", "variant": "s", "factors": {"baseline": "statistics"}},
+            {"name": "all", "variant": "all", "factors": {"model.guidance.into": "all"}, "differs": every},
+            {"name": "z", "variant": "z", "factors": {"model.guidance.into": ["z"]}, "differs": z},
+            {"name": "s", "variant": "s", "factors": fixed, "differs": fixed},
         ],
         "differs": ["model.guidance.into", "baseline"],
         "cells": [cell._asdict() for cell in sweep.cells],

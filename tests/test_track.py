@@ -34,7 +34,7 @@ from mirror_fixture import (
     write_trial,
 )
 
-from experiments import track
+from experiments import track, ui
 from experiments.background import BackgroundMirror
 from experiments.ledger import locked
 
@@ -68,8 +68,8 @@ def test_every_finished_cell_is_a_child_of_its_rows_parent(mirrored: Path) -> No
         assert (found[name].data.tags["mlflow.parentRunId"], "FINISHED") == (parent.run_id, parent.status)
     child, failed = found["z_one_way s1"], found["shuffled s0"]
     assert (child.info.status, child.info.end_time - child.info.start_time) == ("FINISHED", 2500)
-    assert child.data.params == {"model.into": '["z"]', "model.merge": "null"}
     factors = {"into": '["z"]', "model.tokens": "16", "text.tokens": "4"}  # two end alike
+    assert child.data.params == {"model.into": '["z"]', "model.merge": "null"} | factors
     tags = {"shapelex.signature": TWO, "shapelex.seed": "1", "shapelex.digest.data": "d" * 64} | factors
     assert tags.items() <= child.data.tags.items() and "tokens" not in child.data.tags
     assert child.inputs.dataset_inputs[0].dataset.digest == "d" * 36
@@ -89,7 +89,7 @@ def test_values_and_curves_equal_the_ledger_whatever_their_number(store: Path) -
         points = client(store).get_metric_history(runs(store)[name].info.run_id, "epoch/train/loss")
         assert sorted((p.step, p.value) for p in points) == [(e, 1 / (e + 1)) for e in range(epochs)]
     params = runs(store)["z_one_way s1"].data.params
-    assert len(params) == 251 and params["long"] == "x" * 6000
+    assert len(params) == 251 + 3 and params["long"] == "x" * 6000
 
 
 def test_a_parent_holds_numpys_mean_and_deviation_and_runs_until_all_cells_are_there(store: Path) -> None:
@@ -133,7 +133,7 @@ def test_syncing_again_adds_nothing_whatever_was_lost(store: Path, loss: str) ->
     assert len(track.pending(store, PLAN)) == 3
 
 
-@pytest.mark.parametrize("method", ["log_batch", "log_inputs", "log_artifact", "set_terminated"])
+@pytest.mark.parametrize("method", ["log_batch", "log_inputs", "log_artifacts", "set_terminated"])
 def test_a_half_written_child_is_completed_and_not_doubled(store: Path, method: str) -> None:
     with patch(f"mlflow.MlflowClient.{method}", side_effect=SystemExit), pytest.raises(SystemExit):
         track.Mirror(store, PLAN).sync()
@@ -191,7 +191,7 @@ def test_the_database_is_made_whole_and_by_one_process_at_a_time(store: Path) ->
     with patch("mlflow.store.db.utils._upgrade_db", side_effect=SystemExit), pytest.raises(SystemExit):
         track.Mirror(store, PLAN).connect()
     assert not (store / "mlflow.db").exists()
-    assert track.ui_command(store)[0] is None
+    assert ui.command(store, 5000)[0] is None
     (store / "mlflow.db").write_bytes(tables())
     thread = threading.Thread(target=track.Mirror(store, PLAN).connect)
     with locked(store / "mlflow.lock", wait=True):
@@ -206,7 +206,7 @@ def test_a_dead_server_costs_one_line_and_no_long_wait(store: Path, monkeypatch:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:s3cret@127.0.0.1:1")
     problem = BackgroundMirror(track.Mirror(store, PLAN)).close(timeout_s=30) or ""
     assert "127.0.0.1" in problem and "Connection refused. Nothing is lost" in problem
-    assert "\n" not in problem and "s3cret" not in problem + track.ui_command(store)[1]
+    assert "\n" not in problem and "s3cret" not in problem + ui.command(store, 5000)[1]
     assert caplog.text == ""
     assert len(track.pending(store, PLAN)) == 3
 
@@ -215,7 +215,7 @@ def test_no_password_is_shown_or_enters_a_command_line(monkeypatch: Any) -> None
     shown = track.redact("no a://ann:s3cret@h/db, b://c:s3@cret@h, h?password=s3cret&x=1: http://h:5/a?b=c")
     assert shown == "no a://***@h/db, b://***@h, h?password=***&x=1: http://h:5/a?b=c"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ann:s3cret@h/db")
-    command, hint = track.ui_command(Path("runs"))
+    command, hint = ui.command(Path("runs"), 5000)
     assert command is not None and "s3cret" not in " ".join([*command, hint])
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == "postgresql://ann:s3cret@h/db"
 
@@ -237,7 +237,7 @@ def test_a_nudge_returns_at_once_and_close_tells_how_the_last_sync_ended(tmp_pat
 
 def test_the_ui_shows_a_store_and_its_server_takes_another(mirrored: Path, monkeypatch: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
-        command, address = track.ui_command(mirrored, free.getsockname()[1])
+        command, address = ui.command(mirrored, free.getsockname()[1])
     other, before = mirrored / "other", everything(mirrored)
     shutil.copytree(mirrored / "trials", other / "trials")
     server = subprocess.Popen(command or (), cwd=other, start_new_session=True)
@@ -263,9 +263,31 @@ def test_the_ui_shows_a_store_and_its_server_takes_another(mirrored: Path, monke
         assert metrics(other, "remote")["z_one_way"] == metrics(other, "quick")["z_one_way"]
         assert fetch(picture + runs(other, "remote")["z_one_way s0"].info.run_id) == b"made up"
         assert {path.name for path in other.iterdir()} == {"trials", "sweeps", "store.json", "mlflow.lock"}
-        assert track.ui_command(other)[0] is None and address in track.ui_command(other)[1]
+        assert ui.command(other, 5000)[0] is None and address in ui.command(other, 5000)[1]
         now = everything(other)  # the other store's sweep of the same name left this one alone
         assert {name: now[name] for name in before} == before and "another s0" in now
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait(10)
+
+
+def test_a_run_whose_params_no_longer_fit_its_row_is_replaced_and_others_go_on(
+    mirrored: Path,
+) -> None:
+    before = {name: run.info.run_id for name, run in runs(mirrored).items()}
+    plan = json.loads(json.dumps(PLAN))
+    for row in plan["rows"]:
+        row["differs"]["train.lr"] = 0.1
+    assert track.Mirror(mirrored, plan).sync() == 0
+    found = runs(mirrored)
+    assert {name: run.info.run_id for name, run in found.items()} == before
+    assert all(run.data.params["lr"] == run.data.tags["lr"] == "0.1" for run in found.values())
+    plan["rows"][0]["differs"]["train.lr"] = 0.2
+    assert [track.Mirror(mirrored, plan).sync() for _ in range(2)] == [2, 0]
+    found = runs(mirrored)
+    kept = {name for name, run in found.items() if run.info.run_id == before[name]}
+    assert kept == {"shuffled", "shuffled s0"}
+    assert found["z_one_way s1"].data.params["lr"] == found["z_one_way"].data.params["lr"] == "0.2"
+    del plan["rows"][0]["differs"]["train.lr"]
+    assert [track.Mirror(mirrored, plan).sync() for _ in range(2)] == [2, 0]
+    assert "lr" not in runs(mirrored)["z_one_way"].data.params.keys() | runs(mirrored)["z_one_way"].data.tags
