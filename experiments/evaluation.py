@@ -22,10 +22,10 @@ from experiments.ledger import Store, read_json, write_json
 from experiments.plan import Sweep
 from experiments.robustness import Sensors, curves
 from experiments.survival import survival
+from experiments.watch import EVALUATION as FILE
 from model import checkpoint
 
 SCHEMA = 1
-FILE = "evaluation.json"
 
 
 class Judge(NamedTuple):

@@ -48,7 +48,7 @@ def diagnose(config: RunConfig, job: Job, model: GuidedVQShape, side: Side) -> d
 def class_texts(
     config: RunConfig, digests: dict[str, str | None], cache: TextCache, device: str
 ) -> tuple[Assignment, TextRows]:
-    """The texts of each class, and their embeddings. Raises ValueError if the bank is no longer as planned."""
+    """The texts of each class, and their embeddings. Raises ValueError for another bank than was planned."""
     per_class = planned_words(config, digests["text"]).per_class
     of_class = Assignment.of(per_class, np.arange(len(per_class)), np.arange(len(per_class)))
     return of_class, TextRows(embeddings(config, of_class.texts, cache), device)

@@ -59,6 +59,8 @@ def of_result(result: Json) -> dict[str, str]:
     tags = texts(told) | {"shapelex.finished_at": result["finished_at"]}
     if result.get("attempt") is not None:
         tags["shapelex.attempt"] = str(result["attempt"])
+    if "evaluation" in result:
+        tags["shapelex.evaluation"] = result["evaluation"]
     if result["status"] == "failed":
         tags["shapelex.failure"] = str(result.get("failure") or "failed")
     if error := result.get("error"):
@@ -70,8 +72,8 @@ def stamp_of(tags: Mapping[str, str]) -> str:
     """The stamp of the result that a run shows, or began to; "" where it shows none."""
     if "shapelex.finished_at" not in tags:
         return ""
-    attempt = tags.get("shapelex.attempt")
-    return stamp({"finished_at": tags["shapelex.finished_at"], "attempt": attempt})
+    names = ("finished_at", "attempt", "evaluation")
+    return stamp({name: tags.get(f"shapelex.{name}") for name in names})
 
 
 def dataset(result: Json, name: str) -> Json:

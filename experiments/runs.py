@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from experiments import runcard
 from experiments.ledger import Store
 from experiments.runcard import STATUS, Cards, Cell, Json
-from experiments.watch import TIME, Begun, Points, Watch, curve, stamp
+from experiments.watch import TIME, Begun, Points, Watch, curve, stamp, told
 
 STEP = re.compile(r"epoch-(\d+)\.png")
 PAGE = 100  # runs asked for at once: with more, a server's answer takes longer than the time-out
@@ -174,7 +174,7 @@ class Runs:
     def _finish(self, cell: Cell) -> bool:
         """All that a trial left behind, its status last. What MLflow showed of it meanwhile has to be part of
         it, or else, as nothing can be taken back there, a fresh run takes its place."""
-        result, folder = self._store.result(cell.signature), self._store.trial(cell.signature)
+        result, folder = told(self._store, cell.signature), self._store.trial(cell.signature)
         if result is None:
             return False
         values, end = curve(folder / "metrics.jsonl"), runcard.finals(result)

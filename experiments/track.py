@@ -24,7 +24,7 @@ from experiments.ledger import Locked, Store, locked, read_json, write_json
 from experiments.models import Models
 from experiments.runcard import Cards, Cell, Json, summary
 from experiments.runs import Runs
-from experiments.watch import Watch, mark, stamp
+from experiments.watch import Watch, mark, marks, stamp, told
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 # Defaults, the user's own settings win. With MLflow's, a dead server blocks one call for minutes; and a call
@@ -98,14 +98,14 @@ class Mirror:
         shown, running = record.get("shown", {}), set(record.get("running", []))
         behind = set[str]()
         for signature in {cell.signature for cell in self.cards.cells}:
-            at, (was, seen) = mark(self._ledger.result_path(signature)), shown.get(signature, (None, None))
+            at, (was, seen) = marks(self._ledger, signature), shown.get(signature, (None, None))
             if at is None:
                 alone = signature in running and lease.running(self._ledger.trial(signature)) is None
                 late = was is not None or alone
             elif was is None:
                 late = True
             elif late := at != seen or signature in running:
-                result = self._ledger.result(signature)
+                result = told(self._ledger, signature)
                 late = signature in running or (result is not None and stamp(result) != was)
             if late:
                 behind.add(signature)

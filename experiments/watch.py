@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import lease
-from experiments.ledger import Store
+from experiments.identity import digest
+from experiments.ledger import Store, read_json
 
 Points = dict[tuple[str, int], float]  # (metric, step) -> value
 TIME = "epoch/time_s"
+EVALUATION = "evaluation.json"
 
 
 class Result(NamedTuple):
@@ -57,7 +59,7 @@ class Watch:
         for signature in self._signatures:
             if signature not in there:
                 continue
-            old, at = before.get(signature), mark(self._store.result_path(signature))
+            old, at = before.get(signature), marks(self._store, signature)
             found = old if old and old.mark == at else self._read(signature, at) if at else None
             if found:
                 self.results[signature] = found
@@ -69,7 +71,7 @@ class Watch:
         return {s for s in names if before.get(s) != self.results.get(s)}
 
     def _read(self, signature: str, at: str) -> Result | None:
-        result = self._store.result(signature)
+        result = told(self._store, signature)
         if result is None:
             return None
         metrics = {sys.intern(name): value for name, value in finite(result["metrics"]).items()}
@@ -108,10 +110,32 @@ def mark(path: Path | str) -> str | None:
     return f"{stat.st_mtime_ns}-{stat.st_size}-{stat.st_ino}"
 
 
+def marks(store: Store, signature: str) -> str | None:
+    """Of a trial's result and of its evaluation; None without a result."""
+    of_result = mark(store.result_path(signature))
+    of_evaluation = mark(store.trial(signature) / EVALUATION)
+    return of_result if of_result is None or of_evaluation is None else f"{of_result} {of_evaluation}"
+
+
+def told(store: Store, signature: str) -> dict[str, Any] | None:
+    """The trial's result, with the metrics of `shapelex evaluate` where an evaluation belongs to it, and
+    `evaluation`, what tells these from others."""
+    result = store.result(signature)
+    if result is None or result["status"] != "done":
+        return result
+    found = read_json(store.trial(signature) / EVALUATION)
+    same = ("signature", "finished_at", "attempt")
+    if not isinstance(found, dict) or any(found.get(name) != result.get(name) for name in same):
+        return result
+    metrics = found.get("metrics") or {}
+    return result | {"metrics": metrics | result["metrics"], "evaluation": digest(metrics)[:8]}
+
+
 def stamp(result: dict[str, Any]) -> str:
-    """Tells a result from the one of another try; `finished_at` has seconds only."""
-    attempt = result.get("attempt")
-    return str(result["finished_at"]) + ("" if attempt is None else f" #{attempt}")
+    """Tells a result from the one of another try (`finished_at` has seconds only) or evaluation."""
+    attempt, evaluation = result.get("attempt"), result.get("evaluation")
+    of_try = str(result["finished_at"]) + ("" if attempt is None else f" #{attempt}")
+    return of_try + ("" if evaluation is None else f" ~{evaluation}")
 
 
 def curve(path: Path, prefix: str = "epoch/") -> Points:

@@ -77,7 +77,8 @@ def test_every_kind_of_trial_gets_its_curves_and_a_core_what_is_read_of_its_seri
         kinds = robustness.KINDS.items()
         assert robust == {f"robust/{k}/{s:g}/macro_f1" for k, kind in kinds for s in kind.strengths}
         core = asked.sweep.configs[name].baseline == "none"
-        assert len(one["metrics"]) - len(robust) == (5 if core else 0)
+        kept = [key for key in one["metrics"] if key.startswith("recon/")]
+        assert len(kept) == (5 if core else 0) and ("meaning/named_drop" in one["metrics"]) == core
         assert (one["judge"] is not None) == core
     raw = {one["metrics"]["recon/fcn_raw_macro_f1"] for one in found.values() if one["judge"]}
     assert len(raw) == 1  # one judge for all rows and seeds

@@ -100,6 +100,23 @@ def test_a_result_of_another_attempt_in_the_same_second_is_news(empty: Path) -> 
         assert runs(empty)[CHILD].data.metrics["test/macro_f1"] == score
 
 
+def test_an_evaluation_is_shown_beside_the_result_that_it_belongs_to(store: Path) -> None:
+    mirror, name = track.Mirror(store, PLAN), "meaning/nmi"
+    assert mirror.sync() == 3
+    path, belongs = store / "trials" / ONE / "evaluation.json", {"signature": ONE, "attempt": None}
+    for finished, value, seen in (
+        ("2026-11-21T21:00:00Z", 0.5, 0.5),
+        ("2026-11-21T21:00:00Z", 0.6, 0.6),
+        ("", 1, None),
+    ):
+        path.write_text(json.dumps(belongs | {"finished_at": finished, "metrics": {name: value}}))
+        assert [cell.signature for cell in track.pending(store, PLAN)] == [ONE]
+        assert mirror.sync() == 1 and mirror.sync() == 0
+        assert runs(store)[CHILD].data.metrics.get(name) == seen
+        assert runs(store)[CHILD].data.metrics["test/macro_f1"] == result_of(ONE)["metrics"]["test/macro_f1"]
+    assert shown(store) == undisturbed(store)
+
+
 def test_another_machines_trial_runs_as_long_as_its_heart_beats(empty: Path, monkeypatch: Any) -> None:
     work = lease.claim(empty / "trials" / ONE)
     file = work.folder / "lease.json"
