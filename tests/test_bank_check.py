@@ -14,7 +14,8 @@ from experiments import bank_check, bank_picture, captions, concepts, data, yaml
 from experiments.bank_check import Entry
 
 ROOT = Path(__file__).parent.parent
-NAMES = sorted(path.stem for path in captions.BANKS.glob("*.yaml"))
+# Activities of the made-up set share their few phrases, by design.
+NAMES = sorted(path.stem for path in captions.BANKS.glob("*.yaml") if path.stem != "planted")
 
 BROKEN = """\
 dataset: basic_motions

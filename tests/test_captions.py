@@ -11,7 +11,8 @@ from experiments import captions, data, encoder
 from experiments.config import TextConfig
 from experiments.yamlfile import FileError, read
 
-NAMES = sorted(name for name in data.DATASETS if captions.bank_path(name).is_file())
+# tests/test_planted.py has the made-up one, whose activities share their few sub-actions
+NAMES = sorted(n for n in data.DATASETS if captions.bank_path(n).is_file() and n != "planted")
 
 
 @pytest.mark.parametrize("name", NAMES)

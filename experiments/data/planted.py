@@ -1,8 +1,8 @@
 """Planted: made-up windows in which it is known what happens when, to judge what codes come to mean.
 
-Eight motifs, each with a phrase; twenty activities, each three of them in an order of its own. No two motifs are
-in the same activities, so that texts of activities can tell which is which. People differ in size and tempo.
-W windows, M channels, T steps.
+Eight motifs, each with a phrase; twenty activities, each three of them in an order of its own. No two motifs
+are in the same activities, so that texts of activities can tell which is which. People differ in size and
+tempo. W windows, T steps.
 """
 
 from collections.abc import Callable
