@@ -42,9 +42,8 @@ class Models:
         """Have `show` bring the row's run up to these results: a model where all cells have ended."""
         cell = runcard.best(results) if complete else None
         kept = cell is not None and (self._store.trial(cell.signature) / EXAMPLE).is_file()
-        of_try = (
-            dict(results)[cell].stamp.partition(" ~")[0] if cell else ""
-        )  # an evaluation changes no model
+        # Without the mark of an evaluation, which changes no model.
+        of_try = dict(results)[cell].stamp.partition(" ~")[0] if cell else ""
         of = f"{cell.signature} {of_try}" if cell and kept else ""
         self._wanted[row] = (cell, of) if cell and kept else None
 
