@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.lexicon import Lexicon
+from analysis.lexicon import Lexicon, clear
 
 STEPS = 100  # of a window, when it is read out
 UNNAMED = "-"
@@ -27,24 +27,24 @@ def table(found: Lexicon) -> pd.DataFrame:
     part of its tokens there. start, start_sd, length: where it falls, in parts of the window. name, p,
     second, second_p, evidence: its most probable sub-actions, "-" where none is above the others. fit:
     mean squared error of its shape, both of unit deviation (2 is no likeness). gain: what one token adds
-    to the predicted class's score, less what any token of the window does. near: codes no farther than a
-    tenth of the codes' mean distance. `class/...`, `subject/...`: part of that class's or subject's
-    tokens.
+    to the predicted class's score, less what any token of the window does. NaN: what tokens tell of a code
+    that has none. near: codes no farther than a tenth of the codes' mean distance. `class/...`,
+    `subject/...`: part of that class's or subject's tokens.
     """
     code, codes = found.code, len(found.z)
     flat = code.reshape(len(code), -1)
     tokens = np.bincount(flat.ravel(), minlength=codes)
     on = np.stack([np.bincount(code[:, b].ravel(), minlength=codes) for b in range(code.shape[1])], 1)
-    safe = np.maximum(tokens, 1)
-    out = pd.DataFrame({"tokens": tokens, "share": tokens / tokens.sum()})
-    out["series"] = np.array(series_names(found))[on.argmax(1)]
-    out["on"] = on.max(1) / safe
+    out = pd.DataFrame({"tokens": tokens, "share": tokens / max(tokens.sum(), 1)})
+    out["series"] = np.where(tokens > 0, np.array(series_names(found), dtype=object)[on.argmax(1)], UNNAMED)
+    out["on"] = on.max(1) / np.where(tokens > 0, tokens, np.nan)
     start, length = _mean(found.t, code, codes), _mean(found.l, code, codes)
     spread = _mean((found.t - start[code]) ** 2, code, codes)
     out["start"], out["start_sd"], out["length"] = start, np.sqrt(spread), length
     out = out.join(names(found))
     out["fit"] = _mean(found.fit, code, codes)
-    extra = found.contribution - found.contribution.mean((1, 2), keepdims=True)
+    added = found.contribution
+    extra = added - added.sum((1, 2), keepdims=True) / max(added[0].size, 1)
     out["gain"] = _mean(extra, code, codes)
     out["near"] = near(found.z)
     whose = [("class", found.label, dict(enumerate(found.classes)))]
@@ -59,12 +59,12 @@ def table(found: Lexicon) -> pd.DataFrame:
 
 def names(found: Lexicon) -> pd.DataFrame:
     """name, p, second, second_p and evidence of each code."""
-    codes, clear = len(found.z), found.names()
+    codes, named = len(found.z), found.names()
     if not found.p.size:
         return pd.DataFrame({"name": UNNAMED, "p": np.nan, "evidence": ""}, index=range(codes))
     p_NQ, rows, concepts = found.p[0], np.arange(codes), np.array(found.concepts)
     order = np.argsort(-p_NQ, axis=1, kind="stable")
-    name = [clear[n][0] if n in clear else UNNAMED for n in range(codes)]
+    name = [named[n][0] if n in named else UNNAMED for n in range(codes)]
     out = pd.DataFrame({"name": name, "p": p_NQ[rows, order[:, 0]]})
     if order.shape[1] > 1:
         out["second"], out["second_p"] = concepts[order[:, 1]], p_NQ[rows, order[:, 1]]
@@ -75,14 +75,16 @@ def near(z_NC: np.ndarray) -> list[str]:
     """The codes that lie beside each, by number: no farther than a tenth of the mean distance."""
     distance = np.linalg.norm(z_NC[:, None] - z_NC[None], axis=-1)
     others = ~np.eye(len(z_NC), dtype=bool)
+    if not others.any():
+        return [""] * len(z_NC)
     close = (distance <= 0.1 * distance[others].mean()) & others
     return [" ".join(map(str, np.flatnonzero(row))) for row in close]
 
 
 def _mean(values: np.ndarray, code: np.ndarray, codes: int) -> np.ndarray:
-    """Over the tokens of each code (N,); 0 for one that never occurs."""
-    total = np.bincount(code.ravel(), weights=values.ravel(), minlength=codes)
-    return total / np.maximum(np.bincount(code.ravel(), minlength=codes), 1)
+    """Over the tokens of each code (N,); NaN for one that never occurs."""
+    total, count = (np.bincount(code.ravel(), weights=w, minlength=codes) for w in (values.ravel(), None))
+    return total / np.where(count > 0, count, np.nan)
 
 
 class Run(NamedTuple):
@@ -95,17 +97,18 @@ class Run(NamedTuple):
 
 
 def readout(found: Lexicon, window: int) -> list[Run]:
-    """A held-out window read from left to right: at each step the tokens that lie there vote for their codes'
-    concepts, each by its probabilities and the shorter the stronger; equal neighbours are one stretch. Empty
-    where no text names the codes."""
-    if not len(found.evidence):
+    """A held-out window read from left to right: at each step the tokens there vote for their codes'
+    concepts, each by its probabilities and the shorter the stronger; equal neighbours are one stretch.
+    Steps whose votes tie, as those of a code without a name do, are in none; empty where nothing names codes.
+    """
+    if not found.p.size:
         return []
     code, t, length = (getattr(found, name)[window].ravel() for name in ("code", "t", "l"))
     place = (np.arange(STEPS) + 0.5) / STEPS
     inside_TI = (place[:, None] >= t) & (place[:, None] <= t + length)
-    vote_TQ = (inside_TI / length) @ found.p[0][code]
+    vote_TQ = (inside_TI / np.maximum(length, 1e-6)) @ np.nan_to_num(found.p[0])[code]
     share_TQ = vote_TQ / np.maximum(vote_TQ.sum(1, keepdims=True), 1e-12)
-    best = np.where(vote_TQ.sum(1) > 0, share_TQ.argmax(1), -1)
+    best = clear(share_TQ)
     ends = [*np.flatnonzero(np.diff(best)) + 1, STEPS]
     runs, first = [], 0
     for end in ends:

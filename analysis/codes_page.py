@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from analysis import codes, svg
-from analysis.lexicon import Lexicon
+from analysis.lexicon import Lexicon, clear
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -61,8 +61,10 @@ def _card(found: Lexicon, n: int, row: pd.Series, hue: dict[str, str]) -> dict[s
         "classes": [(name, part, 100 * part / most) for name, part in classes],
         "subjects": people,
         "others": [
-            (str(kind), str(found.concepts[p[n].argmax()]), float(p[n].max()))
+            (str(kind), str(found.concepts[q]) if q >= 0 else codes.UNNAMED, float(np.nan_to_num(p[n]).max()))
             for kind, p in zip(found.evidence, found.p, strict=True)
+            if p.shape[1]
+            for q in clear(p[n : n + 1])
         ],
         "examples": [Markup(x) for x in _examples(found, n)],
     }
@@ -98,7 +100,8 @@ def _examples(found: Lexicon, n: int) -> list[str]:
         steps, low, high = series_AT.shape[1], float(series_AT.min()), float(series_AT.max())
         x = np.linspace(2, CARD - 2, steps)
         t, end = found.example_t[n, i], min(1.0, found.example_t[n, i] + found.example_l[n, i])
-        first, last = int(t * (steps - 1)), max(int(np.ceil(end * (steps - 1))), int(t * (steps - 1)) + 1)
+        first = min(int(t * (steps - 1)), steps - 2)
+        last = max(int(np.ceil(end * (steps - 1))), first + 1)
         drawn = [svg.box(x[first], 0, x[last] - x[first], 44, "#f3e7c4")]
         for series_T in series_AT:
             y = svg.level(series_T, low, high, 3, 41)

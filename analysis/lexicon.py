@@ -17,6 +17,7 @@ from analysis.wording import VALIDATION
 
 FILE = "lexicon.npz"
 ERROR = "val/series_mse"
+PERPLEXITY = "codes/perplexity"  # of whatever has codes
 TIED = 1e-4
 TEXT = ("evidence", "concepts", "classes", "channels")
 OPTIONAL = ("similarity", "x_hat")
@@ -78,10 +79,18 @@ class Lexicon:
         """
         if not self.p.size:
             return {}
-        ranked = np.sort(np.nan_to_num(self.p[0]), axis=1)[:, ::-1]
-        second = ranked[:, 1] if ranked.shape[1] > 1 else np.zeros(len(ranked))
-        clear = np.flatnonzero(ranked[:, 0] > second * (1 + TIED))
-        return {int(n): (self.concepts[np.nanargmax(self.p[0, n])], float(ranked[n, 0])) for n in clear}
+        named = enumerate(clear(self.p[0]))
+        return {n: (self.concepts[q], float(self.p[0, n, q])) for n, q in named if q >= 0}
+
+
+def clear(p_NQ: np.ndarray) -> np.ndarray:
+    """The place of each line's highest number (N,), -1 where several are about as high or none is above 0."""
+    p_NQ = np.nan_to_num(p_NQ)
+    if not p_NQ.shape[1]:
+        return np.full(len(p_NQ), -1)
+    ranked = np.sort(p_NQ, axis=1)[:, ::-1]
+    second = ranked[:, 1] if ranked.shape[1] > 1 else np.zeros(len(ranked))
+    return np.where(ranked[:, 0] > second * (1 + TIED), p_NQ.argmax(1), -1)
 
 
 def path(store: Path, signature: str) -> Path:
@@ -123,6 +132,17 @@ def best_trials(frame: pd.DataFrame) -> dict[str, str]:
     keys = done.assign(error=done.get(ERROR, np.inf)).dropna(subset=[VALIDATION])
     ranked = keys.sort_values([VALIDATION, "error"], ascending=[False, True], kind="stable")
     return dict(ranked.drop_duplicates("row")[["row", "signature"]].itertuples(index=False, name=None))
+
+
+def best_coded(frame: pd.DataFrame, rows: Sequence[str]) -> tuple[str, str] | None:
+    """Row and signature of the trial that is best on validation, of the best of `rows` that have codes; None
+    where none is done."""
+    if PERPLEXITY not in frame:
+        return None
+    coded = set(frame.loc[frame[PERPLEXITY].notna(), "row"])
+    ranked = ranking(frame, [row for row in rows if row in coded])
+    best = best_trial(frame, ranked[0]) if ranked else None
+    return None if best is None else (ranked[0], best)
 
 
 def best_trial(frame: pd.DataFrame, row: str) -> str | None:

@@ -16,6 +16,13 @@ PARTS: dict[By, str] = {"class": "per_class_f1", "subject": "per_subject_macro_f
 CELL = ["row", "variant", "seed", "fold", "signature"]
 
 
+def nearest_store(name: str) -> Path:
+    """The store `name`; a relative one in this folder or the nearest above it that has one, as notebooks run
+    where they lie or in the root."""
+    folders = [Path.cwd(), *Path.cwd().parents]
+    return next((at / name for at in folders if (at / name / "sweeps").is_dir()), Path(name))
+
+
 def plan(store: Path, sweep: str) -> dict[str, Any]:
     """The plan of `sweep` as it was last written; FileNotFoundError says how to write one."""
     path = Path(store) / "sweeps" / sweep / "plan.json"

@@ -82,26 +82,25 @@ def _best(ledger: "Store", sweep: str, row: str | None) -> tuple[str, str]:
     rows = [str(each["name"]) for each in plan["rows"]]
     if row is not None and row not in rows:
         fail(f"no row '{row}' in {sweep}: {nearest(row, rows, 3)}")
-    health = frame["codes/perplexity"] if "codes/perplexity" in frame else frame["fold"].where(False)
-    coded = set(frame.loc[health.notna(), "row"])
-    ranked = lexicon.ranking(frame, [name for name in rows if name in coded and row in (None, name)])
-    best = lexicon.best_trial(frame, ranked[0]) if ranked else None
-    if best is None:
+    found = lexicon.best_coded(frame, rows if row is None else [row])
+    if found is None:
         fail(f"{sweep}: no done trial{'' if row is None else f' of {row}'} has codes yet", 1)
-    return best, f"{ranked[0]} in {sweep}"
+    return found[1], f"{found[0]} in {sweep}"
 
 
 def _short(table: "pd.DataFrame") -> str:
     from experiments.columns import columns
 
     rows = []
-    for n, row in table.head(SHOWN).iterrows():
+    for n, row in table[table["tokens"] > 0].head(SHOWN).iterrows():
         place = (
             f"{100 * row['share']:.1f}",
             str(row["series"]),
             f"{row['start']:.2f}",
             f"{row['length']:.2f}",
         )
-        rows.append((str(n), *place, str(row["name"]), f"{row['p']:.2f}", f"{row['gain']:+.3f}"))
+        name = str(row["name"])
+        p = "-" if name == "-" else f"{row['p']:.2f}"
+        rows.append((str(n), *place, name, p, f"{row['gain']:+.3f}"))
     head = ("code", "% of tokens", "mostly on", "start", "length", "name", "p", "adds")
     return columns(head, rows, right=("code", "% of tokens", "start", "length", "p", "adds"))

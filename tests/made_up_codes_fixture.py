@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis.lexicon import TEXT, Lexicon
+
 CLASSES = ("bend", "lift", "turn")
 CHANNELS = ("acc_x", "acc_y")
 CONCEPTS = ("arm up", "arm down", "hold")
@@ -28,6 +30,11 @@ def made_up_lexicon(
     p = np.full((2 * text, CODES, len(CONCEPTS)), 0.1)
     for n in range(CODES - 1):
         p[:, n, n % len(CONCEPTS)] = 0.8
+    code = (label[:, None, None] + np.arange(TOKENS) % 2 + np.zeros(places)).astype(np.int32)
+    example = np.full((CODES, 5, 2), -1)
+    for n in range(CODES):
+        mine = np.unique(np.nonzero(code == n)[0])[:5]
+        example[n, : len(mine)] = np.stack([mine, 0 * mine], 1)
     drawn = np.arange(6)
     x = rng.normal(size=(len(drawn), len(CHANNELS), STEPS)).cumsum(-1)
     x[:, 1] *= 0.1
@@ -38,7 +45,7 @@ def made_up_lexicon(
         "label": label,
         "subject": np.arange(WINDOWS) % 2 + 7,
         "predicted": label,
-        "code": (label[:, None, None] + np.arange(TOKENS) % 2 + np.zeros(places)).astype(np.int32),
+        "code": code,
         "t": t.astype(np.float32),
         "l": np.full(places, 1 / TOKENS, dtype=np.float32),
         "mu": np.zeros((*places, axes)),
@@ -52,9 +59,24 @@ def made_up_lexicon(
         "series": x,
         "x_hat": 0.9 * x,
         "drawn": drawn,
+        "fit": np.full(places, 0.25),
+        "contribution": rng.normal(size=places),
+        "of_class": np.ones((len(CLASSES), len(CONCEPTS)), dtype=bool),
+        "named_by": np.array("text" if text else "labels"),
+        "example": example,
+        "example_t": np.full((CODES, 5), 0.25),
+        "example_l": np.full((CODES, 5), 1 / TOKENS),
+        "example_x": np.tile(x[0].reshape(series, axes, -1)[0], (CODES, 5, 1, 1)),
         **({"similarity": np.array([[0.9, 0.1, 0.2], [0.3, 0.8, 0.1], [0.0, -0.1, 0.7]])} if text else {}),
         **changes,
     }
+
+
+def made_up(layout: str = "independent", text: bool = True, **changes: Any) -> Lexicon:
+    """The same as analysis reads it; `layout` is what made_up_lexicon calls channels."""
+    arrays = made_up_lexicon(layout, text) | changes
+    texts = {name: tuple(map(str, arrays[name])) for name in TEXT}
+    return Lexicon(**{"similarity": None, **arrays, **texts})  # type: ignore[arg-type]
 
 
 def write_lexicon(store: Path, signature: str, arrays: dict[str, np.ndarray]) -> None:
