@@ -17,6 +17,7 @@ from analysis.wording import VALIDATION
 
 FILE = "lexicon.npz"
 ERROR = "val/series_mse"
+PERPLEXITY = "codes/perplexity"  # of whatever has codes
 TIED = 1e-4
 TEXT = ("evidence", "concepts", "classes", "channels")
 OPTIONAL = ("similarity", "x_hat")
@@ -123,6 +124,16 @@ def best_trials(frame: pd.DataFrame) -> dict[str, str]:
     keys = done.assign(error=done.get(ERROR, np.inf)).dropna(subset=[VALIDATION])
     ranked = keys.sort_values([VALIDATION, "error"], ascending=[False, True], kind="stable")
     return dict(ranked.drop_duplicates("row")[["row", "signature"]].itertuples(index=False, name=None))
+
+
+def best_coded(frame: pd.DataFrame, rows: Sequence[str]) -> tuple[str, str] | None:
+    """Row and signature of the trial that is best on validation among those of `rows` with codes."""
+    if PERPLEXITY not in frame:
+        return None
+    coded = set(frame.loc[frame[PERPLEXITY].notna(), "row"])
+    ranked = ranking(frame, [row for row in rows if row in coded])
+    best = best_trial(frame, ranked[0]) if ranked else None
+    return None if best is None else (ranked[0], best)
 
 
 def best_trial(frame: pd.DataFrame, row: str) -> str | None:

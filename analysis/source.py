@@ -12,9 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import lexicon, load, stats, style
+from analysis.lexicon import PERPLEXITY
 from analysis.wording import VALIDATION
-
-PERPLEXITY = "codes/perplexity"  # of whatever has codes
 
 
 class Missing(Exception):

@@ -12,6 +12,7 @@ from experiments.cli_data import data
 from experiments.cli_doctor import doctor
 from experiments.cli_evaluate import evaluate
 from experiments.cli_figures import figures
+from experiments.cli_report import report
 from experiments.cli_run import run
 from experiments.cli_sweep import (
     DEFAULT_STORE,
@@ -42,6 +43,7 @@ app.command()(codes)
 app.command()(data)
 app.command()(doctor)
 app.command()(figures)
+app.command()(report)
 app.command()(sync)
 app.command()(table)
 app.add_typer(text, name="text")

@@ -82,13 +82,10 @@ def _best(ledger: "Store", sweep: str, row: str | None) -> tuple[str, str]:
     rows = [str(each["name"]) for each in plan["rows"]]
     if row is not None and row not in rows:
         fail(f"no row '{row}' in {sweep}: {nearest(row, rows, 3)}")
-    health = frame["codes/perplexity"] if "codes/perplexity" in frame else frame["fold"].where(False)
-    coded = set(frame.loc[health.notna(), "row"])
-    ranked = lexicon.ranking(frame, [name for name in rows if name in coded and row in (None, name)])
-    best = lexicon.best_trial(frame, ranked[0]) if ranked else None
+    best = lexicon.best_coded(frame, rows if row is None else [row])
     if best is None:
         fail(f"{sweep}: no done trial{'' if row is None else f' of {row}'} has codes yet", 1)
-    return best, f"{ranked[0]} in {sweep}"
+    return best[1], f"{best[0]} in {sweep}"
 
 
 def _short(table: "pd.DataFrame") -> str:
