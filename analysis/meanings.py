@@ -1,6 +1,5 @@
 """How well codes mean what they are named, row by row, and whether seeds agree on it."""
 
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pandas as pd
 
 from analysis import agreement, lexicon, stats
 from analysis.table import Table
-from analysis.wording import NONE, where
+from analysis.wording import MINUS, NONE, where
 
 COLUMNS = {  # heading -> the measure, and what it is to be compared with
     "code and phrase": ("meaning/nmi", "meaning/nmi_null"),
@@ -113,10 +112,9 @@ def _read(store: Path, cells: pd.DataFrame) -> list[lexicon.Lexicon]:
     return [one for one in found if np.array_equal(one.window, found[0].window)]
 
 
-
 def _cell(value: Any, beside: Any) -> str:
     return _number(value) + (f" ({_number(beside)})" if pd.notna(value) and pd.notna(beside) else "")
 
 
 def _number(value: Any) -> str:
-    return NONE if pd.isna(value) else f"{value:.2f}"
+    return NONE if pd.isna(value) else f"{round(value, 2) + 0.0:.2f}".replace("-", MINUS)

@@ -1,7 +1,7 @@
 """A sweep's report: one HTML file that needs no other, no network and no script."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -26,7 +26,7 @@ from analysis.table import Table
 from analysis.wording import where
 
 MOST_CARDS = 48  # codes
-MOST_STRIPS = 12  # windows, one a class
+MOST_STRIPS = 20  # windows, one a class
 MOST_FAILED = 30  # cells, each with its error
 ERROR_LETTERS = 400
 AFTERWARDS = ("robust/", "meaning/")  # what only evaluations have
@@ -103,6 +103,17 @@ def _tables(source: Source, first: Table) -> list[tuple[str, Table]]:
         pass
     if mattered := load.importances(source.store, source.sweep):
         found.append(("What mattered in the searches", factors.importances(mattered, plan)))
+    return _once(found)
+
+
+def _once(tables: list[tuple[str, Table]]) -> list[tuple[str, Table]]:
+    """A note that stands under one table is not repeated under the next."""
+    said: set[str] = set()
+    found = []
+    for title, table in tables:
+        notes = tuple(note for note in table.notes if note not in said)
+        said |= set(notes)
+        found.append((title, replace(table, notes=notes)))
     return found
 
 

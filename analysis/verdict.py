@@ -62,8 +62,8 @@ def sentences(plan: Mapping[str, Any], table: Table, metric: str) -> list[str]:
     numbers = f"95 % interval {show(found.low, True)} to {show(found.high, True)}, {_p(pair)}, n = {found.n}"
     if found.low <= 0 <= found.high:
         first = (
-            f"Whether {pair.a} and {pair.b} differ in {score} is open: the difference is "
-            f"{show(found.mean, True)}{_points(metric)}, but its interval holds 0 ({numbers}; {pair.why})."
+            f"Whether {pair.a} and {pair.b} differ in {score} is open: {pair.a} scores {size} {which}, and the "
+            f"interval of the difference holds 0 ({numbers}; {pair.why})."
         )
     else:
         first = f"{pair.a} scores {size} {which} than {pair.b} in {score} ({numbers}; {pair.why})"
@@ -72,7 +72,7 @@ def sentences(plan: Mapping[str, Any], table: Table, metric: str) -> list[str]:
             f"; adjusted for the {pair.tests} comparisons of the table this is no longer significant." if doubt
             else "."
         )  # fmt: skip
-    return [first, _allows(plan, found.n)]
+    return [first, _allows(plan, found.n, not found.low <= 0 <= found.high)]
 
 
 def warnings(table: Table) -> list[str]:
@@ -127,27 +127,29 @@ def _alone(plan: Mapping[str, Any], table: Table, metric: str) -> list[str]:
     mean, low, high = (numbers.at[best, f"{metric}/{name}"] for name in ("mean", "low", "high"))
     n = int(numbers.at[best, "n"])
     interval = f"95 % interval {show(low)} to {show(high)}, " if n > 1 else "no interval, "
-    score = metric_title(metric)
+    score = metric_title(metric).removesuffix(" in percent")
+    value = show(mean) + (" %" if metric_scale(metric) == 100 else "")
     return [
-        f"{missing}; {best} is best on validation, with a {score} of {show(mean)} ({interval}n = {n}).",
+        f"{missing}; {best} is best on validation, with a {score} of {value} ({interval}n = {n}).",
         _allows(plan, n),
     ]
 
 
-def _allows(plan: Mapping[str, Any], n: int) -> str:
-    """What n pairs allow one to say, in one sentence."""
+def _allows(plan: Mapping[str, Any], n: int, settled: bool = False) -> str:
+    """What n pairs allow one to say, in one sentence; settled: the interval doesn't hold 0."""
     if plan.get("split") == "leaky_random":
         return "Windows were split at random, so that nothing follows for people or recordings not seen."
-    few = "; with so few pairs only large differences show" if 1 < n < FEW else ""
+    unit = "subject fold" if plan["unit"] == "fold" else "seed"
+    if n < 2:
+        return f"It rests on {n} {unit}: there is no interval and no test, and nothing to generalise from."
+    few = "; with so few pairs only large differences show" if n < FEW and not settled else ""
     if plan["unit"] == "fold":
-        folds = "subject fold" if n == 1 else "subject folds"
         return (
-            f"It rests on {n} {folds}, seeds averaged, which share training data: intervals are "
+            f"It rests on {n} subject folds, seeds averaged, which share training data: intervals are "
             f"approximate{few}."
         )
-    seeds = "seed" if n == 1 else "seeds"
     return (
-        f"It rests on {n} {seeds} of one split and covers the randomness of training alone, not the choice of "
+        f"It rests on {n} seeds of one split and covers the randomness of training alone, not the choice of "
         f"people or windows{few}."
     )
 

@@ -20,9 +20,7 @@ def report(
     file: SweepFile,
     store: StoreOption = DEFAULT_STORE,
     metric: Annotated[str, typer.Option(help="a metric of docs/metrics.md")] = METRIC,
-    out: Annotated[
-        Path | None, typer.Option(help="HTML file", show_default="reports/<sweep>.html")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="HTML file", show_default="reports/<sweep>.html")] = None,
 ) -> None:
     """One HTML file that says what a sweep came to: verdict, tables, figures, codes, failures, cost, origin.
 
