@@ -26,8 +26,8 @@ WORDS = {
     "purity": "part of tokens with their code's commonest phrase (in brackets: dealt anew)",
     "code and event": "as code and phrase, with what truly happens at the token's place",
     "named right": "part of codes in use named as what mostly happens at their tokens",
-    "drop": "what the predicted class's score loses without a token whose code is named as one of that class's "
-    "sub-actions (in brackets: without any token)",
+    "drop": "what the predicted class's score loses without a token whose code is named as one of that "
+    "class's sub-actions (in brackets: without any token)",
     "text overlap": "part of code use that texts and series share",
 }
 
@@ -73,8 +73,8 @@ def build(frame: pd.DataFrame, plan: Mapping[str, Any]) -> Table | None:
 
 
 def over_seeds(store: Path, frame: pd.DataFrame, plan: Mapping[str, Any]) -> Table | None:
-    """Agreement of a row's trials that differ in their seed alone, of those whose lexicon is there; None where
-    no two are."""
+    """Agreement of a row's trials that differ in their seed alone, of those whose lexicon is there; None
+    where no two are."""
     lines = []
     for row in [row["name"] for row in plan["rows"]]:
         done = frame[(frame["status"] == "done") & (frame["row"] == row) & frame["seed"].notna()]
@@ -94,7 +94,7 @@ def over_seeds(store: Path, frame: pd.DataFrame, plan: Mapping[str, Any]) -> Tab
         "windows, means over pairs of trials.",
         notes=(
             "codes: normalised mutual information of the codes at the same places (1: the same partition, 0: "
-            "none in common). names: Cohen's kappa of the codes' names there (1 is full agreement, 0 chance).",
+            "none in common). names: Cohen's kappa of the codes' names there (1: full agreement, 0: chance).",
         ),
         header=tuple(columns),
         body=tuple(zip(*columns.values(), strict=True)),

@@ -48,8 +48,8 @@ class About:
 
 
 def page(source: Source, about: About, tell: Tell = lambda line: None) -> str:
-    """The whole page. `tell` hears what is at work. Raises what Source raises, ValueError for a metric that no
-    done cell has."""
+    """The whole page. `tell` hears what is at work. Raises what Source raises, ValueError for a metric that
+    no done cell has."""
     frame, plan = source.frame, source.plan
     done = int((frame["status"] == "done").sum())
     shown: dict[str, Any] = {"tables": [], "pictures": [], "skipped": {}, "warnings": [], "verdict": [

@@ -62,17 +62,14 @@ def sentences(plan: Mapping[str, Any], table: Table, metric: str) -> list[str]:
     numbers = f"95 % interval {show(found.low, True)} to {show(found.high, True)}, {_p(pair)}, n = {found.n}"
     if found.low <= 0 <= found.high:
         first = (
-            f"Whether {pair.a} and {pair.b} differ in {score} is open: {pair.a} scores {size} {which}, and the "
-            f"interval of the difference holds 0 ({numbers}; {pair.why})."
+            f"Whether {pair.a} and {pair.b} differ in {score} is open: {pair.a} scores {size} {which}, and "
+            f"the interval of the difference holds 0 ({numbers}; {pair.why})."
         )
-    else:
-        first = f"{pair.a} scores {size} {which} than {pair.b} in {score} ({numbers}; {pair.why})"
-        doubt = pair.p_holm is not None and pair.p_holm > SHARP
-        first += (
-            f"; adjusted for the {pair.tests} comparisons of the table this is no longer significant." if doubt
-            else "."
-        )  # fmt: skip
-    return [first, _allows(plan, found.n, not found.low <= 0 <= found.high)]
+        return [first, _allows(plan, found.n)]
+    first = f"{pair.a} scores {size} {which} than {pair.b} in {score} ({numbers}; {pair.why})"
+    if pair.p_holm is not None and pair.p_holm > SHARP:
+        first += f"; adjusted for the {pair.tests} comparisons of the table this is no longer significant"
+    return [f"{first}.", _allows(plan, found.n, settled=True)]
 
 
 def warnings(table: Table) -> list[str]:

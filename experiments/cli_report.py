@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments.cli_sweep import DEFAULT_STORE, StoreOption, SweepFile, elsewhere, load
-from experiments.cli_table import METRIC, _known
+from experiments.cli_table import METRIC, refuse_unknown
 from experiments.fail import fail
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def report(
     source = Source(ledger.root, sweep.name, metric)
     done = int((source.frame["status"] == "done").sum())
     if done:
-        _known([metric], source.frame)
+        refuse_unknown([metric], source.frame)
     coded, why = _codes(ledger, source)
     words = f"{shlex.quote(_name(file))}{elsewhere(ledger)}"
     verbs = ["run", *(["evaluate"] if pages.evaluated(source.frame) else []), "report"]

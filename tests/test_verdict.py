@@ -44,8 +44,8 @@ def test_the_row_best_on_validation_is_held_against_the_reference_with_the_table
     low, high = (f"{100 * end:+.1f}" for end in test.confidence_interval(0.95))
     assert test.pvalue * 2 < 0.001
     assert first == (
-        f"text scores 10.0 points higher than plain in test macro-F1 (95 % interval {low} to {high}, p <.001, "
-        "Holm-adjusted over 2, n = 5; the best of 2 rows on validation, against the reference)."
+        f"text scores 10.0 points higher than plain in test macro-F1 (95 % interval {low} to {high}, "
+        "p <.001, Holm-adjusted over 2, n = 5; the best of 2 rows on validation, against the reference)."
     )
     assert second.startswith("It rests on 5 subject folds") and "only large" not in second
 
