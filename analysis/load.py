@@ -132,6 +132,20 @@ def importances(store: Path, sweep: str) -> dict[str, dict[str, float]]:
     return dict(found or {})
 
 
+def digests(store: Path, sweep: str) -> dict[str, dict[str, str]]:
+    """Of what done trials read: kind (data, text, encoder) -> digest -> the name of what it is of, or ""."""
+    found: dict[str, dict[str, str]] = {}
+    for result in _results(store, plan(store, sweep)["cells"]):
+        if result.get("status") != "done":
+            continue
+        config = _part(result, "config")
+        names = {"data": _part(result, "data").get("name"), "encoder": _part(config, "text").get("encoder")}
+        for kind, digest in _part(result, "digests").items():
+            if digest is not None:
+                found.setdefault(kind, {})[str(digest)] = str(names.get(kind) or "")
+    return found
+
+
 def _results(store: Path, cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The result of each cell; each file is read once."""
     known = {s: _result(Path(store), s) for s in dict.fromkeys(cell["signature"] for cell in cells)}

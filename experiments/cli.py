@@ -11,6 +11,7 @@ from experiments.cli_data import data
 from experiments.cli_doctor import doctor
 from experiments.cli_evaluate import evaluate
 from experiments.cli_figures import figures
+from experiments.cli_report import report
 from experiments.cli_run import run
 from experiments.cli_sweep import (
     DEFAULT_STORE,
@@ -88,7 +89,7 @@ def status(
         print(line)
 
 
-for verb in (plan, run, status, table, evaluate, figures, codes, sync, ui, doctor, data):
+for verb in (plan, run, status, table, evaluate, figures, codes, report, sync, ui, doctor, data):
     app.command()(verb)
 app.add_typer(text, name="text")
 

@@ -140,7 +140,7 @@ def print_trials(name: str, store: Path, row: str, metrics: list[str], out: Path
     if row not in known:
         fail(f"no row '{row}' in {name}: {nearest(row, known, 3)}")
     if "done" in set(frame["status"]):
-        _known(metrics, frame)
+        refuse_unknown(metrics, frame)
     _show(explain.build(frame, plan, row, metrics, run_ids(store, name, row)), out, f"{name}-trials")
 
 
@@ -157,11 +157,11 @@ def _read(name: str, store: Path, metrics: list[str]) -> "tuple[pd.DataFrame, di
     if "done" not in set(frame["status"]):
         print(f"{name}: no cell is done yet.")
         return None
-    _known(metrics, frame)
+    refuse_unknown(metrics, frame)
     return frame, ledger.plan(store, name)
 
 
-def _known(metrics: list[str], frame: "pd.DataFrame") -> None:
+def refuse_unknown(metrics: list[str], frame: "pd.DataFrame") -> None:
     from experiments.yamlfile import nearest
 
     numbers = [str(c) for c in frame if "/" in str(c) and not str(c).startswith(("env/", "data/", "budget/"))]
