@@ -1,6 +1,7 @@
 """How well codes mean what they are named, row by row, and whether seeds agree on it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +102,14 @@ def over_seeds(store: Path, frame: pd.DataFrame, plan: Mapping[str, Any]) -> Tab
     )
 
 
-def _read(store: Path, cells: pd.DataFrame) -> list[lexicon.Lexicon]:
-    """The lexicons of these cells, of the same held-out windows, as far as they can be read."""
-    found = []
+def _read(store: Path, cells: pd.DataFrame) -> dict[str, lexicon.Lexicon]:
+    """The lexicons of these cells, by signature, of the same held-out windows, as far as they can be read."""
+    found: dict[str, lexicon.Lexicon] = {}
     for signature in cells["signature"]:
-        try:
-            found.append(lexicon.read(store, signature))
-        except (OSError, ValueError):
-            continue
-    return [one for one in found if np.array_equal(one.window, found[0].window)]
+        with suppress(OSError, ValueError):
+            found[signature] = lexicon.read(store, signature)
+    first = next(iter(found.values()), None)
+    return {k: one for k, one in found.items() if first and np.array_equal(one.window, first.window)}
 
 
 def _cell(value: Any, beside: Any) -> str:
