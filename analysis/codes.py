@@ -109,12 +109,12 @@ def readout(found: Lexicon, window: int) -> list[Run]:
     vote_TQ = (inside_TI / np.maximum(length, 1e-6)) @ np.nan_to_num(found.p[0])[code]
     share_TQ = vote_TQ / np.maximum(vote_TQ.sum(1, keepdims=True), 1e-12)
     best = clear(share_TQ)
-    ends = [*np.flatnonzero(np.diff(best)) + 1, STEPS]
+    ends = [*(np.flatnonzero(np.diff(best)) + 1).tolist(), STEPS]
     runs, first = [], 0
     for end in ends:
         q = int(best[first])
         if q >= 0:
             p = float(share_TQ[first:end, q].mean())
             runs.append(Run(first / STEPS, end / STEPS, str(found.concepts[q]), p))
-        first = int(end)
+        first = end
     return runs

@@ -51,8 +51,11 @@ def codes(
     numbers, found = meaning.measure(made), kept.read(ledger.root, signature)
     about = {"title": f"What the codes of {title} mean", "lines": [f"Trial {signature}."], "numbers": numbers}
     table = dictionary.table(found)
-    save.text(out / f"{signature}.html", codes_page.page(found, about))
-    save.text(out / f"{signature}.csv", table.to_csv(lineterminator="\n"))
+    try:
+        save.text(out / f"{signature}.html", codes_page.page(found, about))
+        save.text(out / f"{signature}.csv", table.to_csv(lineterminator="\n"))
+    except OSError as error:
+        fail(f"{out} can't be written to ({error.strerror})", 1)
     print(_short(table))
     for name, value in numbers.items():
         print(f"{name:26} {value:.3g}")
