@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.lexicon import TIED, Lexicon
+from analysis.lexicon import Lexicon
 
 STEPS = 100  # of a window, when it is read out
 UNNAMED = "-"
@@ -96,8 +96,8 @@ class Run(NamedTuple):
 
 def readout(found: Lexicon, window: int) -> list[Run]:
     """A held-out window read from left to right: at each step the tokens that lie there vote for their codes'
-    concepts, each by its probabilities and the shorter the stronger; equal neighbours are one stretch.
-    Nothing is read where concepts tie, or where no text names the codes."""
+    concepts, each by its probabilities and the shorter the stronger; equal neighbours are one stretch. Empty
+    where no text names the codes."""
     if not len(found.evidence):
         return []
     code, t, length = (getattr(found, name)[window].ravel() for name in ("code", "t", "l"))
@@ -105,8 +105,7 @@ def readout(found: Lexicon, window: int) -> list[Run]:
     inside_TI = (place[:, None] >= t) & (place[:, None] <= t + length)
     vote_TQ = (inside_TI / length) @ found.p[0][code]
     share_TQ = vote_TQ / np.maximum(vote_TQ.sum(1, keepdims=True), 1e-12)
-    top_T, second_T = share_TQ.max(1), np.sort(np.pad(share_TQ, ((0, 0), (1, 0))), axis=1)[:, -2]
-    best = np.where(top_T > second_T * (1 + TIED), share_TQ.argmax(1), -1)
+    best = np.where(vote_TQ.sum(1) > 0, share_TQ.argmax(1), -1)
     ends = [*np.flatnonzero(np.diff(best)) + 1, STEPS]
     runs, first = [], 0
     for end in ends:

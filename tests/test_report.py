@@ -13,9 +13,8 @@ from conftest import Finished
 from ledger_fixture import made_up_scores, write_ledger
 from typer.testing import CliRunner
 
-from analysis import codes, lexicon, load, report
+from analysis import load, report
 from analysis.source import Source
-from experiments import lexicon as maker
 from experiments.cli import app
 
 SECTIONS = ["verdict", "compared", "tables", "figures", "codes", "failures", "cost", "provenance"]
@@ -81,15 +80,6 @@ def test_the_report_of_a_real_sweep_has_all_its_parts_and_says_what_is_missing(
         assert digest in text
     assert sum(tag == "figure" and found.get("class") == "strip" for tag, found in page.tags) == 4
     assert path.stat().st_size < 3_000_000 and str(Path(__file__).parent) not in text
-
-
-def test_a_window_is_not_read_out_where_the_concepts_of_its_codes_tie(finished: Finished) -> None:
-    plan = load.plan(finished.store.root, "tiny")
-    signature = next(cell["signature"] for cell in plan["cells"] if cell["row"] == "plain")
-    maker.of(finished.store, signature)
-    found = lexicon.read(finished.store.root, signature)
-    assert str(found.named_by) == "labels" and not found.names()  # a class's phrases occur together
-    assert [codes.readout(found, window) for window in range(len(found.window))] == [[]] * len(found.window)
 
 
 @pytest.fixture
