@@ -44,7 +44,11 @@ def commit(frame: pd.DataFrame) -> str | None:
 
 def settings(row: Mapping[str, Any]) -> list[str]:
     """What a row of the plan sets, as "name: value"."""
-    return [f"{name}: {value}" for name, value in row["factors"].items()]
+    return [f"{name}: {_plain(value)}" for name, value in row["factors"].items()]
+
+
+def _plain(value: Any) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
 def _counted(counts: pd.Series) -> list[str]:

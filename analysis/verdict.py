@@ -94,7 +94,9 @@ def compared(plan: Mapping[str, Any], table: Table) -> Compared | None:
     if others.empty:
         return None
     best = str(others.idxmax())
-    why = f"the best of {len(others)} rows on validation, against the reference"
+    ties = int((others == others[best]).sum())
+    first = "the best" if ties == 1 else f"the first of {ties} that tie for best"
+    why = f"{first} of {len(others)} rows on validation, against the reference"
     if others[best] < scores[reference]:
         why += ", which is better there"
     difference = numbers.filter(like="difference/").rename(columns=lambda name: name.split("/", 1)[1])
@@ -121,13 +123,15 @@ def _alone(plan: Mapping[str, Any], table: Table, metric: str) -> list[str]:
     if scores.empty:
         return [f"{missing}.", "No row has a validation score by which one would be chosen."]
     best = scores.idxmax()
+    ties = int((scores == scores[best]).sum())
+    first = "is best" if ties == 1 else f"is the first of {ties} rows that tie for best"
     mean, low, high = (numbers.at[best, f"{metric}/{name}"] for name in ("mean", "low", "high"))
     n = int(numbers.at[best, "n"])
     interval = f"95 % interval {show(low)} to {show(high)}, " if n > 1 else "no interval, "
     score = metric_title(metric).removesuffix(" in percent")
     value = show(mean) + (" %" if metric_scale(metric) == 100 else "")
     return [
-        f"{missing}; {best} is best on validation, with a {score} of {value} ({interval}n = {n}).",
+        f"{missing}; {best} {first} on validation, with a {score} of {value} ({interval}n = {n}).",
         _allows(plan, n),
     ]
 

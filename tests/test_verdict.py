@@ -83,6 +83,13 @@ def test_one_pair_and_no_pair_and_no_variation_give_no_interval(tmp_path: Path) 
     assert "which is better there" in same
 
 
+def test_rows_that_tie_on_validation_are_not_called_the_best(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setitem(VALIDATION, "shuffled", VALIDATION["text"])
+    assert "the first of 2 that tie for best of 2 rows on validation" in said(tmp_path / "with")[0]
+    alone = said(tmp_path / "without", reference=None)[0]
+    assert "text is the first of 2 rows that tie for best on validation" in alone
+
+
 @pytest.mark.parametrize(("unit", "folds", "n"), [("fold", 5, 5), ("seed", 1, 3)])
 def test_without_a_reference_nothing_is_compared(tmp_path: Path, unit: str, folds: int, n: int) -> None:
     first, second = said(tmp_path, reference=None, unit=unit, folds=folds, seeds=3 if folds == 1 else 1)
