@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from browser_fixture import browser as browser
 from conftest import Finished, environment
 from mirror_fixture import Server
 from typer.testing import CliRunner
@@ -24,7 +25,6 @@ from experiments.cli import app
 from experiments.ledger import Store
 from experiments.sweep import load
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 LOAD = """
 import json, sys
 import mlflow
@@ -141,24 +141,6 @@ def test_pictures_by_epoch_have_the_names_that_the_uis_slider_reads(shown: Shown
     }
     points = shown.client.get_metric_history(run.info.run_id, "system/memory_mb")
     assert [point.step for point in points] == [0, 1] and points[0].value > 50
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None or (driver := shutil.which("chromedriver")) is None:
-        pytest.skip("no Chromium with its driver is installed: apt-get install chromium chromium-driver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1900,1000"):
-        options.add_argument(word)
-    found = webdriver.Chrome(options, Service(driver))
-    try:
-        yield found
-    finally:
-        found.quit()
 
 
 def until(browser: Any, what: Callable[[str], Any]) -> Any:
