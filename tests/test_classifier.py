@@ -44,7 +44,7 @@ def test_a_trained_network_classifies_its_test_windows_again_as_it_did(
         windows = np.asarray(loaded.windows.series[kept["window"]])
         assert np.array_equal(found.predict(windows), kept["predicted"])
     assert found.scores(windows).shape == (40, 4) and found.classes == loaded.classes
-    assert [path.name for path in (folder / "model").iterdir()] == ["fcn.safetensors"]
+    assert {path.name for path in (folder / "model").iterdir()} == {"fcn.safetensors", "example.npy"}
     with pytest.raises(ValueError, match=r"fcn.safetensors is no network .* missing there: scale, blocks"):
         save_file({"offset": torch.zeros(6, 1)}, folder / "model/fcn.safetensors")
         classifier.load(folder)
