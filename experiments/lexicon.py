@@ -21,6 +21,7 @@ from experiments.ledger import Store, write_bytes
 from experiments.metrics import BATCH
 from experiments.naming import Names
 from experiments.probe import Linear
+from experiments.watch import stamp
 from model import checkpoint
 from model.guided import GuidedVQShape
 
@@ -66,8 +67,10 @@ def build(store: Store, signature: str, device: str = "cpu") -> Arrays:
     places = _spread(len(loaded.split.train), MOST["train"])
     rows = loaded.split.test[_spread(len(loaded.split.test), MOST["test"])]
     label, whole = np.asarray(loaded.windows.label), loaded.split.train[places]
-    train = Reader(model, loaded, names, config.probe.representation, device).read(whole, names.group[places])
-    test = Reader(model, loaded, names, config.probe.representation, device).read(rows, label[rows])
+    if names.table is not None:
+        names = names._replace(table=names.table.to(device))
+    reader = Reader(model, loaded, names, config.probe.representation, device)
+    train, test = reader.read(whole, names.group[places]), reader.read(rows, label[rows])
     codes = model.core.codebook.codes()
     assert codes is not None
     found = {"z": codes.detach().cpu().numpy(), "window": rows, "label": label[rows]}
@@ -95,11 +98,11 @@ def build(store: Store, signature: str, device: str = "cpu") -> Arrays:
 
 def of(store: Store, signature: str, device: str = "cpu") -> Arrays:
     """The trial's lexicon.npz, made where it is missing or of another result. Raises as `build` does."""
-    path, stamp = store.trial(signature) / FILE, _stamp(store, signature)
+    path, belongs = store.trial(signature) / FILE, _stamp(store, signature)
     with suppress(FileNotFoundError, ValueError, KeyError, EOFError, BadZipFile), np.load(path) as kept:
-        if kept["result"].tolist() == stamp:
+        if kept["result"].tolist() == belongs:
             return dict(kept)
-    found = build(store, signature, device) | {"result": np.array(stamp)}
+    found = build(store, signature, device) | {"result": np.array(belongs)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **found)
     write_bytes(path, buffer.getvalue())
@@ -108,8 +111,8 @@ def of(store: Store, signature: str, device: str = "cpu") -> Arrays:
 
 def _stamp(store: Store, signature: str) -> list[str]:
     """Tells a trial's result from the one of another try, and this format from others."""
-    result = store.result(signature) or {}
-    return [str(FORMAT), str(result.get("finished_at")), str(result.get("attempt"))]
+    result = store.result(signature)
+    return [str(FORMAT), "" if result is None else stamp(result)]
 
 
 class Reader(NamedTuple):
@@ -148,7 +151,7 @@ class Reader(NamedTuple):
             found["token"] = torch.cat([z, a.t, a.l, a.mu, a.sigma], dim=-1)
         if self.names.table is not None:
             label_B = torch.from_numpy(label_W).to(self.device).repeat_interleave(model.streams)
-            found["attended"] = naming.attended(model, h_BKD, self.names.table.to(self.device), label_B)
+            found["attended"] = naming.attended(model, h_BKD, self.names.table, label_B)
         if model.sub_actions is not None and model.config.sub_actions == "head":
             found["head"] = model.sub_actions.log_p(h_BKD).exp()
         return {k: v.unflatten(0, (len(x_WMT), -1)).cpu().numpy() for k, v in found.items()}
