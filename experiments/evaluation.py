@@ -13,7 +13,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from experiments import classifier, data, lexicon, meaning
-from experiments.config import AugmentConfig, DataConfig, RunConfig
+from experiments.config import AugmentConfig, DataConfig, RunConfig, TrainConfig
 from experiments.data.windows import triads
 from experiments.execute import Job
 from experiments.fcn import load_fcn
@@ -23,9 +23,11 @@ from experiments.plan import Sweep
 from experiments.robustness import Sensors, curves
 from experiments.survival import survival
 from experiments.watch import EVALUATION as FILE
+from experiments.watch import of_try
 from model import checkpoint
 
 SCHEMA = 1
+JUDGE_EPOCHS = 40  # at most: a network that classifies raw windows is trained long before a core is
 
 
 class Judge(NamedTuple):
@@ -39,7 +41,8 @@ class Judge(NamedTuple):
 def judges(sweep: Sweep) -> dict[str, Judge | None]:
     """By trial of the sweep, who reads the windows that it rebuilds: an FCN on the same raw training windows,
     unaugmented. The sweep's own where it has such a row (of several rows and seeds the first), else one with
-    the training settings and the seed of its first core. None for a trial that rebuilds none."""
+    the seed and the training settings of its first core, for JUDGE_EPOCHS at most. None for a trial that
+    rebuilds none."""
     planned = [s for s in dict.fromkeys(cell.signature for cell in sweep.cells) if s not in sweep.waiting]
     configs = {name: sweep.configs[name] for name in planned}
     by_data: dict[str, Judge] = {}
@@ -53,12 +56,16 @@ def judges(sweep: Sweep) -> dict[str, Judge | None]:
         if first is not None and config.baseline == "none":
             raw, digests = _raw(config), {"text": None, "encoder": None, "data": sweep.digests[name]["data"]}
             made = RunConfig(
-                data=raw, train=first.train, baseline="fcn", seed=first.seed, threads=first.threads
+                data=raw, train=_short(first.train), baseline="fcn", seed=first.seed, threads=first.threads
             )
             out[name] = by_data.setdefault(
                 raw.model_dump_json(), Judge(signature(made, digests), made, digests)
             )
     return out
+
+
+def _short(train: TrainConfig) -> TrainConfig:
+    return train.model_copy(update={"epochs": min(train.epochs, JUDGE_EPOCHS)})
 
 
 def _raw(config: RunConfig) -> DataConfig:
@@ -72,16 +79,15 @@ def trained(store: Store, judge: Judge) -> bool:
 
 
 def stamp(store: Store, name: str) -> dict[str, Any]:
-    """Tells a trial's result from the one of another try."""
-    result = store.result(name) or {}
-    return {key: result.get(key) for key in ("signature", "finished_at", "attempt")}
+    """`of_try` of a trial's present result."""
+    return of_try(store.result(name) or {})
 
 
 def current(store: Store, name: str, judge: Judge | None) -> bool:
     """Whether the trial's evaluation is there, of its present result and by the judge's present one."""
     found = read_json(store.trial(name) / FILE)
     asked = {"schema": SCHEMA, **stamp(store, name), "judge": judge and stamp(store, judge.signature)}
-    return isinstance(found, dict) and all(found.get(key) == value for key, value in asked.items())
+    return isinstance(found, dict) and found.items() >= asked.items()
 
 
 def evaluate(jobs: list[Job], own_process: bool) -> str | None:

@@ -124,11 +124,15 @@ def told(store: Store, signature: str) -> dict[str, Any] | None:
     if result is None or result["status"] != "done":
         return result
     found = read_json(store.trial(signature) / EVALUATION)
-    same = ("signature", "finished_at", "attempt")
-    if not isinstance(found, dict) or any(found.get(name) != result.get(name) for name in same):
+    if not isinstance(found, dict) or not found.items() >= of_try(result).items():
         return result
     metrics = found.get("metrics") or {}
     return result | {"metrics": metrics | result["metrics"], "evaluation": digest(metrics)[:8]}
+
+
+def of_try(result: dict[str, Any]) -> dict[str, Any]:
+    """Tells a result from the one of another try of its trial."""
+    return {key: result.get(key) for key in ("signature", "finished_at", "attempt")}
 
 
 def stamp(result: dict[str, Any]) -> str:

@@ -184,7 +184,7 @@ def test_killed_between_two_trials_the_same_command_goes_on(asked: Ran, ran: Ran
 
 
 SWEEP = """# ?
-set: {{data: {{name: spar, window_s: 4, overlap_frac: 0.5, split: subject_kfold}}, train.epochs: 3}}
+set: {{data: {{name: spar, window_s: 4, overlap_frac: 0.5, split: subject_kfold}}, train.epochs: {epochs}}}
 seeds: [4, 5]
 folds: 2
 variants:
@@ -201,10 +201,12 @@ FCN = """\
   other: {baseline: fcn}"""
 
 
-@pytest.mark.parametrize("more", ["", FCN])
-def test_a_fold_has_one_judge_that_saw_raw_training_windows(store: Store, more: str) -> None:
+@pytest.mark.parametrize(("epochs", "more", "judged"), [(3, "", 3), (99, "", 40), (99, FCN, 9)])
+def test_a_fold_has_one_judge_that_saw_raw_training_windows(
+    store: Store, epochs: int, more: str, judged: int
+) -> None:
     file = store.root / "judged.yaml"
-    file.write_text(SWEEP.format(more=more))
+    file.write_text(SWEEP.format(epochs=epochs, more=more))
     sweep = load(file, store)
     judges = evaluation.judges(sweep)
     for cell in sweep.cells:
@@ -214,7 +216,7 @@ def test_a_fold_has_one_judge_that_saw_raw_training_windows(store: Store, more: 
             continue
         like = RunConfig(data=data_of(config), train=judge.config.train, baseline="fcn", seed=4)
         assert judge.config.data == like.data and judge.config.baseline == "fcn" and judge.config.seed == 4
-        assert judge.config.train.epochs == (9 if more else 3)  # its own row's, or the first core's
+        assert judge.config.train.epochs == judged  # its own row's, or the first core's up to a limit
         own = [c for c in sweep.cells if c.row == "fcn" and c.seed == 4 and c.fold == cell.fold]
         assert [judge.signature] == [c.signature for c in own] if more else judge.signature not in judges
     assert len({judge.signature for judge in judges.values() if judge}) == 2
