@@ -1,23 +1,18 @@
-"""A trial's code dictionary as arrays, and which trial stands for a row.
+"""A trial's code dictionary as arrays.
 
 W held-out windows of B series with K tokens of A axes; N codes of S samples; M channels of T samples; Y
 classes; E kinds of evidence, Q concepts; V windows kept for pictures.
 """
 
+import json
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-
-from analysis.wording import VALIDATION
 
 FILE = "lexicon.npz"
-ERROR = "val/series_mse"
-PERPLEXITY = "codes/perplexity"  # of whatever has codes
 TIED = 1e-4
 TEXT = ("evidence", "concepts", "classes", "channels")
 OPTIONAL = ("similarity", "x_hat")
@@ -98,11 +93,16 @@ def path(store: Path, signature: str) -> Path:
 
 
 def read(store: Path, signature: str) -> Lexicon:
-    """A trial's lexicon. Raises OSError where there is none, ValueError where it can't be read."""
+    """A trial's lexicon. Raises OSError where there is none, ValueError where it can't be read or is not of
+    the trial's present result."""
     at = path(store, signature)
     try:
         with np.load(at, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
+        if not _belongs(store, signature, found["result"]):
+            raise ValueError(
+                f"{at} is of another try of the trial: `shapelex codes {signature}` reads it anew"
+            )
         text = {name: tuple(map(str, found[name])) for name in TEXT}
         arrays = {n: found[n] for n in Lexicon.__dataclass_fields__ if n not in (*TEXT, *OPTIONAL)}
     except KeyError as error:
@@ -113,38 +113,12 @@ def read(store: Path, signature: str) -> Lexicon:
     return Lexicon(**{**arrays, **text, **optional})  # type: ignore[arg-type]
 
 
-def ranking(frame: pd.DataFrame, rows: Sequence[str]) -> list[str]:
-    """`rows` with a validation score, the best first: mean macro-F1 there, ties to lower series error."""
-    done = frame[(frame["status"] == "done") & frame["row"].isin(rows)]
-    if VALIDATION not in done:
-        return []
-    keys = done.assign(error=done.get(ERROR, np.inf)).groupby("row", sort=False)[[VALIDATION, "error"]].mean()
-    keys = keys.dropna(subset=[VALIDATION]).round(12)
-    return list(keys.sort_values([VALIDATION, "error"], ascending=[False, True], kind="stable").index)
-
-
-def best_trials(frame: pd.DataFrame) -> dict[str, str]:
-    """Row -> signature of its trial that is best on validation, ties to lower series error; without rows that
-    have none with a validation score."""
-    done = frame[frame["status"] == "done"]
-    if VALIDATION not in done:
-        return {}
-    keys = done.assign(error=done.get(ERROR, np.inf)).dropna(subset=[VALIDATION])
-    ranked = keys.sort_values([VALIDATION, "error"], ascending=[False, True], kind="stable")
-    return dict(ranked.drop_duplicates("row")[["row", "signature"]].itertuples(index=False, name=None))
-
-
-def best_coded(frame: pd.DataFrame, rows: Sequence[str]) -> tuple[str, str] | None:
-    """Row and signature of the trial that is best on validation, of the best of `rows` that have codes; None
-    where none is done."""
-    if PERPLEXITY not in frame:
-        return None
-    coded = set(frame.loc[frame[PERPLEXITY].notna(), "row"])
-    ranked = ranking(frame, [row for row in rows if row in coded])
-    best = best_trial(frame, ranked[0]) if ranked else None
-    return None if best is None else (ranked[0], best)
-
-
-def best_trial(frame: pd.DataFrame, row: str) -> str | None:
-    """The signature of the row's trial that is best on validation; None where none is done."""
-    return best_trials(frame).get(row)
+def _belongs(store: Path, signature: str, result: np.ndarray) -> bool:
+    """result: the format, and what tells the trial's result from the one of another try."""
+    try:
+        now = json.loads((path(store, signature).parent / "result.json").read_bytes())
+        attempt = now.get("attempt")
+        stamp = str(now["finished_at"]) + ("" if attempt is None else f" #{attempt}")
+    except (OSError, ValueError, KeyError, AttributeError):
+        stamp = ""
+    return bool(result.tolist()[-1:] == [stamp])

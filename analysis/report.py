@@ -59,7 +59,7 @@ def page(source: Source, about: About, tell: Tell = lambda line: None) -> str:
     if done:
         tell("tables")
         table = ablation_tables.build(frame, plan, source.metric)
-        shown["verdict"] = verdict.sentences(plan, table, source.metric)
+        shown["verdict"] = verdict.sentences(plan, table, source.metric, source.ranking)
         shown["warnings"] = verdict.warnings(table)
         shown["tables"] = _tables(source, table)
         shown |= _pictures(source, tell)

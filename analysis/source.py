@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import lexicon, load, stats, style
-from analysis.lexicon import PERPLEXITY
+from analysis import choice, lexicon, load, stats, style
+from analysis.choice import PERPLEXITY
 from analysis.wording import VALIDATION
 
 
@@ -60,7 +60,7 @@ class Source:
     @cached_property
     def ranking(self) -> list[str]:
         """Rows that have a validation score, the best first."""
-        return lexicon.ranking(self.frame, self.rows)
+        return choice.ranking(self.frame, self.plan["unit"], self.rows)
 
     @property
     def rows(self) -> list[str]:
@@ -76,8 +76,7 @@ class Source:
 
     def shown(self, most: int = style.MOST_ROWS) -> list[str]:
         """The rows that a figure has room for."""
-        scores = self.frame.get(VALIDATION, pd.Series(np.nan, index=self.frame.index))
-        return style.shown(self.plan, scores.groupby(self.frame["row"]).mean(), most)
+        return style.shown(self.plan, self.ranking, most)
 
     def fit(self, rows: int) -> str:
         """The sentence of a caption about rows that were left out, "" if none was."""
@@ -98,7 +97,7 @@ class Source:
     @cached_property
     def trials(self) -> dict[str, str]:
         """Row -> signature of its validation-best trial, where that trial kept its codes; best row first."""
-        found = lexicon.best_trials(self.frame)
+        found = choice.best_trials(self.frame)
         return {
             row: found[row] for row in self.ranking if os.path.exists(lexicon.path(self.store, found[row]))
         }

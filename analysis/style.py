@@ -80,17 +80,16 @@ def _shade(hue: Any, part: float | None) -> Any:
     return tuple(float(c) for c in dark + (light - dark) * part)
 
 
-def shown(plan: Mapping[str, Any], validation: pd.Series, most: int = MOST_ROWS) -> list[str]:
+def shown(plan: Mapping[str, Any], ranking: Sequence[str], most: int = MOST_ROWS) -> list[str]:
     """The rows that a figure has room for, in the plan's order: all, or the reference and the best.
 
-    `validation`: each row's mean on validation; a row without one comes last.
+    `ranking`: rows with a validation score, the best first; one without comes last.
     """
     names = [row["name"] for row in plan["rows"]]
     if len(names) <= most:
         return names
-    ranked = validation.reindex(names).sort_values(ascending=False, kind="stable").index
     reference = [plan["reference"]] if plan.get("reference") is not None else []
-    kept = set(list(dict.fromkeys([*reference, *ranked]))[:most])
+    kept = set(list(dict.fromkeys([*reference, *ranking, *names]))[:most])
     return [name for name in names if name in kept]
 
 

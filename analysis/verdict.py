@@ -1,6 +1,6 @@
 """What a sweep came to, in two sentences with their uncertainty: the numbers of its table, put into words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -32,12 +32,12 @@ class Compared(NamedTuple):
     tests: int
 
 
-def sentences(plan: Mapping[str, Any], table: Table, metric: str) -> list[str]:
-    """Two sentences from load.plan and ablation_tables.build: the first contrast or, without contrasts, the
-    row that is best on validation against the reference, and what its n allows."""
-    pair = compared(plan, table)
+def sentences(plan: Mapping[str, Any], table: Table, metric: str, ranking: Sequence[str]) -> list[str]:
+    """Two sentences from load.plan, ablation_tables.build and choice.ranking: the first contrast or, without
+    contrasts, the row that is best on validation against the reference, and what its n allows."""
+    pair = compared(plan, table, ranking)
     if pair is None:
-        return _alone(plan, table, metric)
+        return _alone(plan, table, metric, ranking)
     score = metric_title(metric).removesuffix(" in percent")
     found, show = pair.found, formatter(metric)
     unit = plan["unit"]
@@ -77,7 +77,7 @@ def warnings(table: Table) -> list[str]:
     return [line for line in table.notes if line.startswith(GRAVE)]
 
 
-def compared(plan: Mapping[str, Any], table: Table) -> Compared | None:
+def compared(plan: Mapping[str, Any], table: Table, ranking: Sequence[str]) -> Compared | None:
     """None where the sweep names neither contrasts nor a reference, or nothing but the reference has a
     validation score."""
     if plan.get("contrasts"):
@@ -87,17 +87,14 @@ def compared(plan: Mapping[str, Any], table: Table) -> Compared | None:
         why = "the sweep's only contrast" if count == 1 else f"the first of the sweep's {count} contrasts"
         return _read(a, b, why, numbers.iloc[0], numbers)
     numbers, reference = table.numeric, plan.get("reference")
-    if reference is None or f"{VALIDATION}/mean" not in numbers:
+    others = [row for row in ranking if row != reference]
+    if reference is None or not others:
         return None
-    scores = numbers[f"{VALIDATION}/mean"].round(12)
-    others = scores.drop(reference).dropna()
-    if others.empty:
-        return None
-    best = str(others.idxmax())
-    ties = int((others == others[best]).sum())
-    first = "the best" if ties == 1 else f"the first of {ties} that tie for best"
+    best, scores = others[0], _validation(numbers)
+    ties = int((scores[others] == scores[best]).sum())
+    first = "the best" if ties == 1 else f"one of {ties} that tie for best"
     why = f"{first} of {len(others)} rows on validation, against the reference"
-    if others[best] < scores[reference]:
+    if scores[best] < scores[reference]:
         why += ", which is better there"
     difference = numbers.filter(like="difference/").rename(columns=lambda name: name.split("/", 1)[1])
     return _read(best, reference, why, difference.loc[best], difference)
@@ -111,7 +108,11 @@ def _read(a: str, b: str, why: str, line: pd.Series, every: pd.DataFrame) -> Com
     return Compared(a, b, why, found, p_holm, int(every["p_holm"].count()))
 
 
-def _alone(plan: Mapping[str, Any], table: Table, metric: str) -> list[str]:
+def _validation(numbers: pd.DataFrame) -> pd.Series:
+    return numbers[f"{VALIDATION}/mean"].round(12)
+
+
+def _alone(plan: Mapping[str, Any], table: Table, metric: str, ranking: Sequence[str]) -> list[str]:
     """Nothing was to be compared: the row that is best on validation, and how it scores."""
     missing = (
         "The sweep names no reference and no contrasts, so that nothing is compared"
@@ -119,12 +120,11 @@ def _alone(plan: Mapping[str, Any], table: Table, metric: str) -> list[str]:
         else f"Beside the reference {plan['reference']} no row has a validation score yet"
     )
     numbers, show = table.numeric, formatter(metric)
-    scores = numbers.get(f"{VALIDATION}/mean", pd.Series(dtype="float64")).dropna().round(12)
-    if scores.empty:
+    if not ranking:
         return [f"{missing}.", "No row has a validation score by which one would be chosen."]
-    best = scores.idxmax()
+    best, scores = ranking[0], _validation(numbers)
     ties = int((scores == scores[best]).sum())
-    first = "is best" if ties == 1 else f"is the first of {ties} rows that tie for best"
+    first = "is best" if ties == 1 else f"is one of {ties} rows that tie for best"
     mean, low, high = (numbers.at[best, f"{metric}/{name}"] for name in ("mean", "low", "high"))
     n = int(numbers.at[best, "n"])
     interval = f"95 % interval {show(low)} to {show(high)}, " if n > 1 else "no interval, "

@@ -77,7 +77,7 @@ def _signature(ledger: "Store", digits: str) -> str:
 
 def _best(ledger: "Store", sweep: str, row: str | None) -> tuple[str, str]:
     """Signature and title of the sweep's trial that is best on validation among those with codes."""
-    from analysis import lexicon
+    from analysis import choice
     from analysis import load as read
     from experiments.yamlfile import nearest
 
@@ -85,7 +85,7 @@ def _best(ledger: "Store", sweep: str, row: str | None) -> tuple[str, str]:
     rows = [str(each["name"]) for each in plan["rows"]]
     if row is not None and row not in rows:
         fail(f"no row '{row}' in {sweep}: {nearest(row, rows, 3)}")
-    found = lexicon.best_coded(frame, rows if row is None else [row])
+    found = choice.best_coded(frame, plan["unit"], rows if row is None else [row])
     if found is None:
         fail(f"{sweep}: no done trial{'' if row is None else f' of {row}'} has codes yet", 1)
     return found[1], f"{found[0]} in {sweep}"

@@ -64,9 +64,9 @@ def _tell(line: str) -> None:
 
 def _codes(ledger: "Store", source: "Source") -> tuple[tuple[str, str] | None, str]:
     """Row and trial whose codes are there to be shown, or why there are none."""
-    from analysis import lexicon
+    from analysis import choice, lexicon
 
-    best = lexicon.best_coded(source.frame, source.rows)
+    best = choice.best_coded(source.frame, source.plan["unit"], source.rows)
     if best is None:
         return None, source.no_codes
     _tell(f"codes of {best[0]}, trial {best[1]}")

@@ -1,5 +1,6 @@
 """A made-up lexicon.npz in the real format, to test what is drawn of it. No number in it was measured."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -80,4 +81,8 @@ def made_up(layout: str = "independent", text: bool = True, **changes: Any) -> L
 
 
 def write_lexicon(store: Path, signature: str, arrays: dict[str, np.ndarray]) -> None:
+    """Of the trial's present result, where it has one."""
+    result = store / "trials" / signature / "result.json"
+    finished = json.loads(result.read_text())["finished_at"] if result.exists() else ""
+    arrays = {"result": np.array(["1", finished]), **arrays}
     np.savez(store / "trials" / signature / "lexicon.npz", **arrays)  # type: ignore[arg-type]

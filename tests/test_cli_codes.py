@@ -7,7 +7,7 @@ import pytest
 from conftest import Finished
 from typer.testing import CliRunner, Result
 
-from analysis import lexicon, load
+from analysis import choice, lexicon, load
 from experiments.cli import app
 
 
@@ -31,7 +31,7 @@ def test_a_sweep_stands_for_its_trial_that_is_best_on_validation_and_has_codes(
 ) -> None:
     done = codes(finished, out, finished.file)
     assert done.exit_code == 0, done.output
-    best = lexicon.best_coded(load.frame(finished.store.root, "tiny"), ["plain", "text", "statistics"])
+    best = choice.best_coded(load.frame(finished.store.root, "tiny"), "seed", ["plain", "text", "statistics"])
     assert best is not None and best[0] != "statistics"
     page = (out / f"{best[1]}.html").read_text()
     assert f"<h1>What the codes of {best[0]} in tiny mean</h1>" in page
@@ -41,8 +41,8 @@ def test_a_sweep_stands_for_its_trial_that_is_best_on_validation_and_has_codes(
 def test_a_row_of_it_has_a_page_and_a_line_a_code(finished: Finished, out: Path) -> None:
     done = codes(finished, out, finished.file, "--row", "text")
     assert done.exit_code == 0, done.output
-    mine = lexicon.best_trial(load.frame(finished.store.root, "tiny"), "text")
-    found = lexicon.read(finished.store.root, str(mine))
+    mine = choice.best_trials(load.frame(finished.store.root, "tiny"))["text"]
+    found = lexicon.read(finished.store.root, mine)
     with (out / f"{mine}.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert sorted(int(line["code"]) for line in lines) == list(range(8))

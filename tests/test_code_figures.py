@@ -157,6 +157,14 @@ def test_a_torn_lexicon_is_no_figure_and_says_which_trial(tmp_path: Path) -> Non
     assert isinstance(found, Missing) and "expected an array 'z'" in str(found)
 
 
+def test_a_lexicon_of_another_try_is_no_figure_and_says_what_to_do(tmp_path: Path) -> None:
+    write_ledger(tmp_path, rows=("a",), seeds=1, folds=1, unit="seed", reference=None)
+    name = signature("a", 0, 0)
+    write_lexicon(tmp_path, name, made_up_lexicon(result=np.array(["1", "1999-01-01T00:00:00Z #1"])))
+    ((_, found),) = figures.draw(Source(tmp_path, "made_up"), ["codebook"])
+    assert isinstance(found, Missing) and f"`shapelex codes {name}` reads it anew" in str(found)
+
+
 def test_a_lexicon_that_pickles_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="allow_pickle"):
         made_up(tmp_path, label=np.array([{}], dtype=object))

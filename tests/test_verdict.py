@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 from ledger_fixture import write_ledger
 
-from analysis import ablation_tables, load, verdict
+from analysis import ablation_tables, choice, load, verdict
 from analysis.table import Table
 
 METRIC = "test/macro_f1"
@@ -22,7 +22,12 @@ VALIDATION = {"plain": 0.6, "text": 0.9, "shuffled": 0.5, "alike": 0.4}
 
 def said(store: Path, rows: tuple[str, ...] = ("plain", "text", "shuffled"), **ledger: Any) -> list[str]:
     plan, table = made(store, rows, **ledger)
-    return verdict.sentences(plan, table, METRIC)
+    return verdict.sentences(plan, table, METRIC, ranked(store, plan))
+
+
+def ranked(store: Path, plan: dict[str, Any]) -> list[str]:
+    rows = [row["name"] for row in plan["rows"]]
+    return choice.ranking(load.frame(store, plan["sweep"]), plan["unit"], rows)
 
 
 def made(store: Path, rows: tuple[str, ...], **ledger: Any) -> tuple[dict[str, Any], Table]:
@@ -85,9 +90,9 @@ def test_one_pair_and_no_pair_and_no_variation_give_no_interval(tmp_path: Path) 
 
 def test_rows_that_tie_on_validation_are_not_called_the_best(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(VALIDATION, "shuffled", VALIDATION["text"])
-    assert "the first of 2 that tie for best of 2 rows on validation" in said(tmp_path / "with")[0]
+    assert "one of 2 that tie for best of 2 rows on validation" in said(tmp_path / "with")[0]
     alone = said(tmp_path / "without", reference=None)[0]
-    assert "text is the first of 2 rows that tie for best on validation" in alone
+    assert "text is one of 2 rows that tie for best on validation" in alone
 
 
 @pytest.mark.parametrize(("unit", "folds", "n"), [("fold", 5, 5), ("seed", 1, 3)])
@@ -99,11 +104,43 @@ def test_without_a_reference_nothing_is_compared(tmp_path: Path, unit: str, fold
     assert f"n = {n})" in first and f"{n} {'subject folds' if unit == 'fold' else 'seeds'}" in second
 
 
+def test_validation_picks_one_row_for_tables_verdict_and_codes(tmp_path: Path) -> None:
+    # Folds weigh the same, whatever is missing in them: cells alone would pick `often`.
+    val = {"seldom": (0.5, 0.9), "often": (0.8, 0.55), "worse": (0.7, 0.6)}
+    missing = [("seldom", seed, 1) for seed in (1, 2)] + [("often", seed, 1) for seed in (1, 2)]
+
+    def scores(row: str, seed: int | None, fold: int) -> dict[str, float]:
+        return {METRIC: 0.5, "val/macro_f1": val[row][fold], "codes/perplexity": 2.0}
+
+    rows = ("worse", "often", "seldom")
+    plan = write_ledger(
+        tmp_path, "made_up", rows, seeds=3, folds=2, reference=None, missing=missing, fixed=(), scores=scores
+    )
+    frame = load.frame(tmp_path, "made_up")
+    table, ranking = ablation_tables.build(frame, plan, METRIC), choice.ranking(frame, "fold", rows)
+    assert ranking == ["seldom", "often", "worse"]
+    assert [(place, mark) for place, _, mark in sorted(table.marks)] == [(1, "underline"), (2, "bold")]
+    assert "; seldom is best on validation" in verdict.sentences(plan, table, METRIC, ranking)[0]
+    coded = choice.best_coded(frame, "fold", rows)
+    assert coded is not None and coded[0] == "seldom"
+
+
+def test_rows_that_tie_on_validation_are_ranked_by_series_error(tmp_path: Path) -> None:
+    error = {"a": 0.3, "b": 0.2}
+
+    def scores(row: str, seed: int | None, fold: int) -> dict[str, float]:
+        return {"val/macro_f1": 0.5} | ({"val/series_mse": error[row]} if row in error else {})
+
+    rows = ("none", "a", "b")
+    write_ledger(tmp_path, "made_up", rows, seeds=1, folds=2, reference=None, fixed=(), scores=scores)
+    assert choice.ranking(load.frame(tmp_path, "made_up"), "fold", rows) == ["b", "a", "none"]
+
+
 def test_a_metric_that_is_better_lower_says_so_and_grave_notes_stand_beside(tmp_path: Path) -> None:
     rows = ("plain", "text")
     plan, _ = made(tmp_path, rows, failed=[("text", 0, 4)])
     table = ablation_tables.build(load.frame(tmp_path, "made_up"), plan, "codes/dead_frac")
-    first, _ = verdict.sentences(plan, table, "codes/dead_frac")
+    first, _ = verdict.sentences(plan, table, "codes/dead_frac", ranked(tmp_path, plan))
     assert first.startswith("text and plain score alike in codes/dead_frac in each of 4 folds")
     incomplete, failed = verdict.warnings(table)
     assert incomplete.startswith("Incomplete: 9 of 10 cells") and failed.startswith("Failed cells, 1 of 10")
