@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.lexicon import Lexicon, clear
+from analysis.lexicon import Lexicon
 
 STEPS = 100  # of a window, when it is read out
 UNNAMED = "-"
+TIED = 1e-4
 
 
 def series_names(found: Lexicon) -> list[str]:
@@ -97,18 +98,22 @@ class Run(NamedTuple):
 
 
 def readout(found: Lexicon, window: int) -> list[Run]:
-    """A held-out window read from left to right: at each step the tokens there vote for their codes'
-    concepts, each by its probabilities and the shorter the stronger; equal neighbours are one stretch.
-    Steps whose votes tie, as those of a code without a name do, are in none; empty where nothing names codes.
+    """A held-out window read from left to right: at each step the tokens there vote for their codes' names,
+    by their probability and the shorter the stronger; equal neighbours are one stretch. Steps at which no
+    code has a name, or the best ones tie, are in none; empty where nothing names codes.
     """
     if not found.p.size:
         return []
     code, t, length = (getattr(found, name)[window].ravel() for name in ("code", "t", "l"))
     place = (np.arange(STEPS) + 0.5) / STEPS
     inside_TI = (place[:, None] >= t) & (place[:, None] <= t + length)
-    vote_TQ = (inside_TI / np.maximum(length, 1e-6)) @ np.nan_to_num(found.p[0])[code]
-    share_TQ = vote_TQ / np.maximum(vote_TQ.sum(1, keepdims=True), 1e-12)
-    best = clear(share_TQ)
+    named_NQ = np.where(
+        found.name[0][:, None] == np.arange(len(found.concepts)), np.nan_to_num(found.p[0]), 0
+    )
+    weight_TI = inside_TI / np.maximum(length, 1e-6)
+    share_TQ = weight_TI @ named_NQ[code] / np.maximum(weight_TI.sum(1, keepdims=True), 1e-12)
+    ahead = (share_TQ >= share_TQ.max(1, keepdims=True) * (1 - TIED)).sum(1) == 1
+    best = np.where(ahead & (share_TQ.max(1) > 0), share_TQ.argmax(1), -1)
     ends = [*(np.flatnonzero(np.diff(best)) + 1).tolist(), STEPS]
     runs, first = [], 0
     for end in ends:

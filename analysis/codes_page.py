@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from analysis import codes, svg
-from analysis.lexicon import Lexicon, clear
+from analysis.lexicon import Lexicon
 
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -62,9 +62,8 @@ def _card(found: Lexicon, n: int, row: pd.Series, hue: dict[str, str]) -> dict[s
         "subjects": people,
         "others": [
             (str(kind), str(found.concepts[q]) if q >= 0 else codes.UNNAMED, float(np.nan_to_num(p[n]).max()))
-            for kind, p in zip(found.evidence, found.p, strict=True)
+            for kind, p, q in zip(found.evidence, found.p, found.name[:, n], strict=True)
             if p.shape[1]
-            for q in clear(p[n : n + 1])
         ],
         "examples": [Markup(x) for x in _examples(found, n)],
     }

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 FILE = "lexicon.npz"
-TIED = 1e-4
 TEXT = ("evidence", "concepts", "classes", "channels")
 OPTIONAL = ("similarity", "x_hat")
 
@@ -38,6 +37,7 @@ class Lexicon:
     sigma: np.ndarray
     token_concept: np.ndarray  # (W, B, K), -1 where none
     p: np.ndarray  # (E, N, Q) probability that code n means concept q
+    name: np.ndarray  # (E, N) the concept that is clear of all others, -1 for none
     evidence: tuple[str, ...]
     concepts: tuple[str, ...]
     classes: tuple[str, ...]
@@ -68,24 +68,9 @@ class Lexicon:
         return np.argsort(-self.counts, kind="stable")[: int((self.counts > 0).sum())]
 
     def names(self) -> dict[int, tuple[str, float]]:
-        """Code -> its most probable concept and how probable, by the evidence that counts first.
-
-        A code whose best concepts are equally probable (those of one class, by co-occurrence) has no name.
-        """
-        if not self.p.size:
-            return {}
-        named = enumerate(clear(self.p[0]))
+        """Code -> its name and how probable, by the evidence that counts first; those that have one."""
+        named = enumerate(self.name[0]) if len(self.name) else ()
         return {n: (self.concepts[q], float(self.p[0, n, q])) for n, q in named if q >= 0}
-
-
-def clear(p_NQ: np.ndarray) -> np.ndarray:
-    """The place of each line's highest number (N,), -1 where several are about as high or none is above 0."""
-    p_NQ = np.nan_to_num(p_NQ)
-    if not p_NQ.shape[1]:
-        return np.full(len(p_NQ), -1)
-    ranked = np.sort(p_NQ, axis=1)[:, ::-1]
-    second = ranked[:, 1] if ranked.shape[1] > 1 else np.zeros(len(ranked))
-    return np.where(ranked[:, 0] > second * (1 + TIED), p_NQ.argmax(1), -1)
 
 
 def path(store: Path, signature: str) -> Path:

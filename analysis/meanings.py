@@ -16,6 +16,7 @@ COLUMNS = {  # heading -> the measure, and what it is to be compared with
     "code and phrase": ("meaning/nmi", "meaning/nmi_null"),
     "purity": ("meaning/purity", "meaning/purity_null"),
     "code and event": ("meaning/event_nmi", "meaning/event_nmi_null"),
+    "named": ("meaning/named_frac", None),
     "named right": ("meaning/recovered_frac", None),
     "drop": ("meaning/named_drop", "meaning/random_drop"),
     "text overlap": ("meaning/text_overlap", None),
@@ -26,6 +27,7 @@ WORDS = {
     "alone gives)",
     "purity": "part of tokens with their code's commonest phrase (in brackets: dealt anew)",
     "code and event": "as code and phrase, with what truly happens at the token's place",
+    "named": "part of codes in use with a name: one phrase that is 1.5 times as probable as any other",
     "named right": "part of codes in use named as what mostly happens at their tokens",
     "drop": "what the predicted class's score loses without a token whose code is named as one of that "
     "class's sub-actions (in brackets: without any token)",

@@ -25,7 +25,7 @@ from experiments.watch import stamp
 from model import checkpoint
 from model.guided import GuidedVQShape
 
-FILE, FORMAT = "lexicon.npz", 1
+FILE, FORMAT = "lexicon.npz", 2
 MOST = {"train": 4096, "test": 1024}  # windows that are looked at, evenly spread over a side
 A_CLASS = 3  # windows of a class that are kept for pictures
 EXAMPLES = 5
@@ -36,19 +36,20 @@ def build(store: Store, signature: str, device: str = "cpu") -> Arrays:
     """The arrays of lexicon.npz, by name.
 
     Of codes: shape (N, A, S) decoded; z (N, C); train_use (Y, N) tokens of training windows; p (E, N, Q)
-    the probability that a code means a concept by each `evidence`, the one that counts first; example (N,
-    5, 2) held-out window and series of the tokens that fit it best, a window once, -1 for none,
-    example_t, example_l and example_x (N, 5, A, steps) with them. Of held-out windows: window, label,
-    subject, predicted (W,); code, t, l (W, B, K); mu, sigma (W, B, K, A); token_concept (W, B, K) the
-    concept of its class that a token attends to most, -1 where nothing attends; contribution (W, B, K)
-    what the token adds to the score of the predicted class, against an average one; fit (W, B, K) squared
-    error of its shape, both of unit deviation; drawn (D,) places of windows kept for pictures, series and
-    x_hat (D, M, T) with them. event (W, M, T) what is known to happen, -1 for nothing; no windows where
-    nothing is known. Series, mu and sigma are in standard deviations of the training windows. Texts:
-    evidence (E,), concepts (Q,), events, classes (Y,), channels (M,); of_class (Y, Q) which concepts a
-    class has; named_by text, or labels where training saw no phrases. With texts of classes also
-    similarity (Y, Y), mean cosine of the series of a class and the texts of another, and with text codes
-    text_use (N,), how often the texts of training windows use each code.
+    the probability that a code means a concept by each `evidence`, the one that counts first, and name
+    (E, N) the concept that is clear of all others, -1 for none; example (N, 5, 2) held-out window and
+    series of the tokens that fit it best, a window once, -1 for none, example_t, example_l and example_x
+    (N, 5, A, steps) with them. Of held-out windows: window, label, subject, predicted (W,); code, t, l
+    (W, B, K); mu, sigma (W, B, K, A); token_concept (W, B, K) the concept of its class that a token
+    attends to most, -1 where nothing attends; contribution (W, B, K) what the token adds to the score of
+    the predicted class, against an average one; fit (W, B, K) squared error of its shape, both of unit
+    deviation; drawn (D,) places of windows kept for pictures, series and x_hat (D, M, T) with them. event
+    (W, M, T) what is known to happen, -1 for nothing; no windows where nothing is known. Series, mu and
+    sigma are in standard deviations of the training windows. Texts: evidence (E,), concepts (Q,), events,
+    classes (Y,), channels (M,); of_class (Y, Q) which concepts a class has; named_by text, or labels
+    where training saw no phrases. With texts of classes also similarity (Y, Y), mean cosine of the series
+    of a class and the texts of another, and with text codes text_use (N,), how often the texts of
+    training windows use each code.
 
     Raises FileNotFoundError and ValueError for a trial that has no model, or no codes.
     """
@@ -79,6 +80,7 @@ def build(store: Store, signature: str, device: str = "cpu") -> Arrays:
     found["subject"] = np.asarray(loaded.windows.subject[rows])
     found["train_use"] = used(train["code"], label[whole], len(loaded.classes), len(codes))
     found["evidence"], found["p"] = _evidence(model, train, names, names.group[places], len(codes))
+    found["name"] = np.array([naming.clear(p) for p in found["p"]], dtype=int).reshape(-1, len(codes))
     concept = test["attended"].argmax(-1) if "attended" in test else np.full(test["code"].shape, -1)
     found |= {k: test[k] for k in ("code", "t", "l", "mu", "sigma", "fit")} | {"token_concept": concept}
     with np.load(folder / "predictions.npz") as kept:

@@ -23,7 +23,8 @@ def measure(found: Arrays) -> dict[str, float]:
     if event is not None:
         out |= {f"meaning/event_{k}": v for k, v in agreement(found["code"], event, label).items()}
         out["meaning/recovered_frac"] = recovered(found, event)
-    if len(found["p"]):
+    if len(found["name"]):
+        out["meaning/named_frac"] = float((found["name"][0] >= 0)[in_use(found)].mean())
         out |= {f"meaning/{k}": v for k, v in faithfulness(found).items()}
     if "text_use" in found:
         out["meaning/text_overlap"] = overlap(found["text_use"], found["train_use"].sum(0))
@@ -85,18 +86,19 @@ def events(found: Arrays) -> np.ndarray | None:
 
 
 def recovered(found: Arrays, event_WBK: np.ndarray) -> float:
-    """Part of the codes in use that are named what mostly happens where they lie."""
-    codes = len(found["z"])
-    table = np.zeros((codes, len(found["events"]) + 1))
+    """Part of the codes in use whose name is what mostly happens where they lie."""
+    table = np.zeros((len(found["z"]), len(found["events"]) + 1))
     np.add.at(table, (found["code"].ravel(), event_WBK.ravel() + 1), 1)
-    judged = (table.sum(1) >= RARE * table.sum()) & (table.argmax(1) > 0)
-    truth = found["events"][table.argmax(1) - 1]
-    return float((named(found) == truth)[judged].mean()) if judged.any() else 0.0
+    judged = in_use(found) & (table.argmax(1) > 0)
+    name, truth = found["name"][0], found["events"][table.argmax(1) - 1]
+    right = (name >= 0) & (found["concepts"][name] == truth)
+    return float(right[judged].mean()) if judged.any() else 0.0
 
 
-def named(found: Arrays) -> np.ndarray:
-    """The most probable concept of each code (N,), by the evidence that counts."""
-    return found["concepts"][found["p"][0].argmax(1)]
+def in_use(found: Arrays) -> np.ndarray:
+    """Which codes have tokens enough to be judged by (N,)."""
+    count = np.bincount(found["code"].ravel(), minlength=len(found["z"]))
+    return count >= RARE * count.sum()
 
 
 def faithfulness(found: Arrays) -> dict[str, float]:
@@ -106,13 +108,14 @@ def faithfulness(found: Arrays) -> dict[str, float]:
     The probe is linear, so that a token's loss is its `contribution`. Windows in which all tokens or none are
     so named are left out.
     """
-    name = found["p"][0].argmax(1)
-    member_WN = found["of_class"][found["predicted"]]
+    name = found["name"][0]
+    member_WQ = found["of_class"][found["predicted"]]
+    member_WQ = np.pad(member_WQ, ((0, 0), (0, 1)))  # no name, -1, is of no class
     rng, tokens = np.random.default_rng(0), found["contribution"].reshape(len(found["label"]), -1)
     code = found["code"].reshape(tokens.shape)
 
     def lost(name_N: np.ndarray) -> tuple[float, float]:
-        mine = np.take_along_axis(member_WN[:, name_N], code, 1)
+        mine = np.take_along_axis(member_WQ[:, name_N], code, 1)
         count = mine.sum(1)
         told = (count > 0) & (count < mine.shape[1])
         if not told.any():

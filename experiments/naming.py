@@ -22,6 +22,7 @@ from model.guided import GuidedVQShape
 
 WORDLESS = ("random", "constant", "one_hot")  # text.control that takes the phrases away
 SWEEPS = 200
+CLEAR = 1.5  # times as probable as any other, or it is no name
 NOTHING = 0.1  # weight of no concept beside each of a class's: no more than what no concept explains
 
 
@@ -91,3 +92,12 @@ def by_cooccurrence(count_YN: np.ndarray, of_class_YQ: np.ndarray) -> np.ndarray
         share_NQ = expected_YNQ.sum(0)
         t_QN = (share_NQ / np.maximum(share_NQ.sum(0), 1e-300)).T
     return share_NQ[:, :-1] / np.maximum(total_N, 1)[:, None]
+
+
+def clear(p_NQ: np.ndarray) -> np.ndarray:
+    """The concept that names each code (N,): the one that is CLEAR times as probable as any other, -1 where
+    none is. p_NQ may hold NaN, for codes that never occur."""
+    p_NQ = np.nan_to_num(p_NQ)
+    ranked_NQ = np.sort(np.pad(p_NQ, ((0, 0), (2, 0))), axis=1)
+    stands_N = (ranked_NQ[:, -1] > 0) & (ranked_NQ[:, -1] >= CLEAR * ranked_NQ[:, -2])
+    return np.where(stands_N, p_NQ.argmax(1), -1) if p_NQ.shape[1] else np.full(len(p_NQ), -1)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from analysis.lexicon import TEXT, Lexicon
+from experiments.naming import clear
 
 CLASSES = ("bend", "lift", "turn")
 CHANNELS = ("acc_x", "acc_y")
@@ -39,7 +40,7 @@ def made_up_lexicon(
     drawn = np.arange(6)
     x = rng.normal(size=(len(drawn), len(CHANNELS), STEPS)).cumsum(-1)
     x[:, 1] *= 0.1
-    return {
+    found = {
         "shape": np.repeat(shape[:, None], axes, axis=1).astype(np.float32),
         "z": rng.normal(size=(CODES, 3)),
         "window": np.arange(WINDOWS) + 100,
@@ -71,11 +72,17 @@ def made_up_lexicon(
         **({"similarity": np.array([[0.9, 0.1, 0.2], [0.3, 0.8, 0.1], [0.0, -0.1, 0.7]])} if text else {}),
         **changes,
     }
+    return found | {"name": _name(found["p"])}
+
+
+def _name(p: np.ndarray) -> np.ndarray:
+    return np.array([clear(p_NQ) for p_NQ in p], dtype=int).reshape(p.shape[:2])
 
 
 def made_up(layout: str = "independent", text: bool = True, **changes: Any) -> Lexicon:
     """The same as analysis reads it; `layout` is what made_up_lexicon calls channels."""
     arrays = made_up_lexicon(layout, text) | changes
+    arrays["name"] = _name(arrays["p"])
     texts = {name: tuple(map(str, arrays[name])) for name in TEXT}
     return Lexicon(**{"similarity": None, **arrays, **texts})  # type: ignore[arg-type]
 

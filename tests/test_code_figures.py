@@ -40,8 +40,8 @@ def test_the_codebook_draws_codes_in_use_the_most_used_first_with_share_and_name
     assert np.array_equal(line.get_ydata(), found.shape[used[0], 0])
 
 
-def test_a_code_whose_concepts_are_equally_probable_has_no_name(tmp_path: Path) -> None:
-    p = np.full((1, CODES, 3), [0.4, 0.4, 0.2])
+def test_a_code_whose_concepts_are_about_equally_probable_has_no_name(tmp_path: Path) -> None:
+    p = np.full((1, CODES, 3), [0.4, 0.3, 0.3])
     p[0, 1], p[0, 2] = [0.3, 0.5, 0.2], 0
     assert made_up(tmp_path, p=p).names() == {1: ("arm down", 0.5)}
 

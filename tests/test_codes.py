@@ -47,7 +47,7 @@ def test_the_table_counts_tokens_and_says_where_and_whose_they_are() -> None:
     assert table.loc[3, ["start", "length", "fit", "gain"]].isna().all()  # no token, nothing measured
 
 
-def test_a_code_is_named_unless_its_best_concepts_tie() -> None:
+def test_a_code_has_the_name_that_is_clear_of_others() -> None:
     names = codes.names(small())
     assert names["name"].tolist() == ["up", "down", "-", "-"]
     assert names["p"].tolist() == [0.9, 0.7, 0.5, 0]
@@ -84,7 +84,7 @@ def test_a_window_is_read_from_left_to_right_by_the_votes_of_its_tokens() -> Non
     found = one_series([0, 1], [0.0, 0.5], [0.5, 0.5])
     assert said(found, 0) == [(0, 0.5, "up"), (0.5, 1, "down")]
     assert codes.readout(found, 0)[0].p == pytest.approx(0.9)
-    # Where both lie, the shorter counts more: down has 0.1 + 0.7 * 2.5 of votes, up 0.9 + 0.3 * 2.5.
+    # Where both lie, the shorter counts more: down has 0.7 * 2.5 of votes, up 0.9.
     assert said(one_series([0, 1], [0.0, 0.2], [1.0, 0.4]), 0) == [
         (0, 0.2, "up"), (0.2, 0.6, "down"), (0.6, 1, "up"),
     ]  # fmt: skip

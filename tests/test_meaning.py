@@ -40,7 +40,7 @@ def lexicon(**changes: Any) -> dict[str, Any]:
         "z": np.eye(4), "code": code, "event": event, "events": np.array(["up", "down"]),
         "t": np.tile([[[0.1, 0.6, 0.55]]], (40, 1, 1)), "l": np.tile([[[0.2, 0.3, 0.001]]], (40, 1, 1)),
         "concepts": np.array(["down", "up"]), "evidence": np.array(["decoder"]),
-        "p": np.array([[[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [1, 0]]]),
+        "p": np.array([[[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [1, 0]]]), "name": np.array([[1, 0, 1, 0]]),
         "label": np.zeros(40, dtype=int), "predicted": np.zeros(40, dtype=int),
         "of_class": np.array([[True, False]]), "token_concept": np.full((40, 1, 3), -1),
         "contribution": np.tile([[[0.1, 0.5, -0.3]]], (40, 1, 1)), "train_use": np.array([[3, 2, 1, 0]]),
@@ -61,6 +61,8 @@ def test_recovered_codes_are_those_named_as_what_happens_where_they_lie() -> Non
     event = meaning.events(found)
     assert event is not None
     assert meaning.recovered(found, event) == pytest.approx(2 / 3)  # code 2 is named up where down happens
+    half = lexicon(name=np.array([[1, -1, 1, -1]]))
+    assert meaning.recovered(half, event) == pytest.approx(1 / 3)  # no name is not right either
     nothing = np.full_like(event, -1)
     assert meaning.recovered(found, nothing) == 0
 
@@ -68,6 +70,8 @@ def test_recovered_codes_are_those_named_as_what_happens_where_they_lie() -> Non
 def test_the_score_loses_more_with_tokens_of_the_predicted_class_than_with_any() -> None:
     found = meaning.faithfulness(lexicon())
     assert found["named_drop"] == pytest.approx(0.5) and found["random_drop"] == pytest.approx(0.1)
+    unnamed = meaning.faithfulness(lexicon(name=np.full((1, 4), -1)))
+    assert unnamed["named_drop"] == unnamed["random_drop"] == 0
     same = meaning.faithfulness(lexicon(contribution=np.ones((40, 1, 3))))
     assert same["named_drop"] == same["random_drop"] == 1 and same["named_drop_p"] == 1
 
@@ -80,6 +84,9 @@ def test_text_and_series_overlap_by_the_codes_that_both_use() -> None:
 def test_a_lexicon_gives_every_number_that_it_allows() -> None:
     found = meaning.measure(lexicon(text_use=np.array([3, 2, 1, 0])))
     assert found["meaning/text_overlap"] == pytest.approx(1)
+    assert found["meaning/named_frac"] == 1  # of the three in use
     assert "meaning/nmi" not in found and "meaning/event_nmi" in found  # nothing attends to phrases here
-    bare = lexicon(event=np.zeros((0, 0, 0)), p=np.zeros((0, 4, 0)), evidence=np.array([]))
+    bare = lexicon(
+        event=np.zeros((0, 0, 0)), p=np.zeros((0, 4, 0)), name=np.zeros((0, 4)), evidence=np.array([])
+    )
     assert meaning.measure(bare) == {}

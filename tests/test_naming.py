@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.naming import by_cooccurrence
+from experiments.naming import by_cooccurrence, clear
 
 # Four classes and four concepts; no two concepts are in the same classes.
 MEMBER = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [0, 1, 1, 0], [1, 0, 0, 1]], dtype=bool)
@@ -42,3 +42,11 @@ def test_codes_that_never_occur_and_concepts_that_no_text_can_tell_apart() -> No
     p_NQ = by_cooccurrence(np.array([[9, 0, 0], [9, 0, 0], [0, 9, 0.0]]), twins)
     assert p_NQ[0, 0] == pytest.approx(p_NQ[0, 1]) and p_NQ[0, 2] == 0
     assert p_NQ[2].tolist() == [0, 0, 0]
+    assert clear(p_NQ).tolist() == [-1, 2, -1]
+
+
+def test_a_name_is_half_as_probable_again_as_any_other() -> None:
+    p_NQ = np.array([[0.2, 0.31, 0.1], [0.2, 0.29, 0.1], [np.nan] * 3, [0.4, 0.4, 0.2], [0.06, 0, 0]])
+    assert clear(p_NQ).tolist() == [1, -1, -1, -1, 0]
+    assert clear(p_NQ[:, :1]).tolist() == [0, 0, -1, 0, 0]  # the only concept there is
+    assert clear(p_NQ[:, :0]).tolist() == [-1] * 5
