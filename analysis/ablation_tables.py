@@ -20,9 +20,11 @@ from analysis.wording import (
     mean_sd,
     metric_title,
     p_value,
+    path,
     where,
 )
 
+BEST = "Best means best on validation: best bold, second underlined"
 EXTRA = ("test/accuracy", "test/tokens/macro_f1", "test/histogram/macro_f1")
 
 
@@ -46,11 +48,9 @@ def build(
     how = failures.by_row(frame)
     numeric.insert(numeric.columns.get_loc("failed") + 1, "failures", [how.get(row, "") for row in rows])
     numeric.insert(0, "variant", [row["variant"] for row in plan["rows"]])
-    drawn = set(frame.loc[frame["seed"].notna(), "row"])
     columns = {"row": rows, "n": [str(n) for n in numeric["n"]]}
     columns[heading(metric)] = [
-        mean_sd(formatter(metric), mean, sd if unit == "fold" or row in drawn else None)
-        for row, mean, sd in zip(rows, numeric["mean"], numeric["sd"], strict=True)
+        mean_sd(formatter(metric), mean, sd) for mean, sd in zip(numeric["mean"], numeric["sd"], strict=True)
     ]
     numeric = numeric.rename(columns={k: f"{metric}/{k}" for k in ("mean", "sd", "low", "high")})
     others = [
@@ -64,7 +64,7 @@ def build(
         means[heading(name)] = [formatter(name)(value) for value in numeric[f"{name}/mean"]]
     last = {LABELS[VALIDATION]: means.pop(LABELS[VALIDATION])} if VALIDATION in others else {}
     columns |= means
-    notes = stats.notes(frame, metric, unit, plan.get("split") == "leaky_random")
+    notes = stats.notes(frame, plan, metric)
     notes += mixture.budgets(frame, plan)
     if plan.get("reference") is not None:
         pairs = [(row, plan["reference"]) for row in rows]
@@ -75,15 +75,14 @@ def build(
             what = f"vs {plan['reference']}: mean difference with its 95 % t interval"
             notes.append(f"{what}; p: paired t test, Holm-adjusted over the {tests} of this table.")
     columns |= last
-    best = numeric.get(f"{VALIDATION}/mean", pd.Series(dtype="float64"))
-    marks = best_marks(best, column=2)
-    if best.notna().any() and not marks:
+    marks = best_marks(numeric, metric, column=2)
+    if VALIDATION in others and not marks:
         notes.append("More than two rows tie for best on validation: none is marked.")
     if numeric["failed"].any():
         columns["failed"] = [str(n) for n in numeric["failed"]]
     return Table(
         numeric=numeric,
-        caption=_caption(plan, metric),
+        caption=_caption(plan, metric, bool(marks)),
         notes=tuple(notes),
         header=tuple(columns),
         body=tuple(zip(*columns.values(), strict=True)),
@@ -138,12 +137,14 @@ def difference_cell(d: stats.Difference, metric: str, n: int | None = None) -> s
     return f"{show(d.mean, True)} [{show(d.low)}, {show(d.high)}]{fewer}"
 
 
-def best_marks(validation: pd.Series, column: int) -> Marks:
-    """Bold where validation is highest, underlined where it is second; equal rows are marked alike.
+def best_marks(numeric: pd.DataFrame, metric: str, column: int) -> Marks:
+    """Bold where validation is highest, underlined where it is second; equal rows are marked alike. Of the
+    lines of `numeric` that have the metric's mean.
 
     Nothing is marked where more than two rows are the highest: validation then chooses nobody.
     """
-    rounded = validation.round(12)
+    validation = numeric.get(f"{VALIDATION}/mean", pd.Series(index=numeric.index, dtype="float64"))
+    rounded = validation.where(numeric[f"{metric}/mean"].notna()).round(12)
     levels = sorted(rounded.dropna().unique(), reverse=True)
     if levels and (rounded == levels[0]).sum() > 2:
         return frozenset()
@@ -156,15 +157,14 @@ def best_marks(validation: pd.Series, column: int) -> Marks:
     )
 
 
-def _caption(plan: Mapping[str, Any], metric: str) -> str:
+def _caption(plan: Mapping[str, Any], metric: str, marked: bool) -> str:
     question = " ".join((plan.get("question") or "").split())
     if "?" in question:
         question = question[: question.index("?") + 1]
     what = f"{metric_title(metric)}, mean ± sd over {plan['unit']}s"
-    return " ".join(
-        [
-            where(plan) + (f": {question}" if question else "."),
-            f"{what[0].upper()}{what[1:]}; series-only path, primary representation: {plan['primary']}.",
-            "Best means best on validation (val: macro-F1 there): best bold, second underlined.",
-        ]
-    )
+    read = path(metric, f"primary representation: {plan['primary']}")
+    parts = [
+        where(plan) + (f": {question}" if question else "."),
+        f"{what[0].upper()}{what[1:]}{read and '; '}{read}.",
+    ]
+    return " ".join(parts + [f"{BEST} (val: macro-F1 there)."] * marked)

@@ -92,5 +92,4 @@ def _gaps(wide: pd.DataFrame, frame: pd.DataFrame, words: str) -> list[str]:
 
 
 def _said(frame: pd.DataFrame, plan: Mapping[str, Any]) -> Sequence[str]:
-    leaky = plan.get("split") == "leaky_random"
-    return stats.notes(frame, "test/macro_f1", plan["unit"], leaky)
+    return stats.notes(frame, plan, "test/macro_f1", rests="Rows then rest on different cells.")

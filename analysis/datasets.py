@@ -6,9 +6,19 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis import leaderboard, mixture, stats
-from analysis.ablation_tables import best_marks, difference_cell
+from analysis.ablation_tables import BEST, best_marks, difference_cell
 from analysis.table import Mark, Table
-from analysis.wording import NONE, VALIDATION, formatter, higher_is_better, mean_sd, metric_title, p_value
+from analysis.wording import (
+    NONE,
+    VALIDATION,
+    formatter,
+    higher_is_better,
+    is_leaky,
+    mean_sd,
+    metric_title,
+    p_value,
+    path,
+)
 
 
 class Sweep(NamedTuple):
@@ -23,8 +33,12 @@ class Sweep(NamedTuple):
 
 
 def labels(sweeps: Sequence[Sweep]) -> list[str]:
-    """The heading of each sweep: its data set, with its own name where sweeps share one."""
+    """The heading of each sweep: its data set, with its own name where sweeps share one. Raises ValueError
+    for a sweep that is there twice."""
     sets = [sweep.plan["dataset"] for sweep in sweeps]
+    names = [sweep.plan["sweep"] for sweep in sweeps]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected different sweeps, found one twice among {names}")
     return [
         name if sets.count(name) == 1 else f"{name} ({sweep.plan['sweep']})"
         for name, sweep in zip(sets, sweeps, strict=True)
@@ -34,7 +48,7 @@ def labels(sweeps: Sequence[Sweep]) -> list[str]:
 def scores(sweeps: Sequence[Sweep], metric: str) -> pd.DataFrame:
     """Data sets x rows, in the order of first appearance: means over pairs, NaN where there is none.
 
-    Raises ValueError where a sweep with done cells doesn't have the metric.
+    Raises ValueError where a sweep with done cells doesn't have the metric, or is there twice.
     """
     means = [stats.summary(s.frame, metric, s.plan["unit"])["mean"].reindex(s.rows) for s in sweeps]
     table = pd.concat(means, axis=1, keys=labels(sweeps), sort=False).T
@@ -52,18 +66,17 @@ def build(sweeps: Sequence[Sweep], metric: str = "test/macro_f1") -> Table:
         numeric.append(table.assign(dataset=label, sweep=sweep.plan["sweep"]))
         head, cells = _cells(label, table, sweep, metric)
         columns[head] = cells
-        marks |= best_marks(table.get(f"{VALIDATION}/mean", pd.Series(dtype="float64")), column)
-        leaky = sweep.plan.get("split") == "leaky_random"
-        said = stats.notes(sweep.frame, metric, sweep.plan["unit"], leaky)
+        marks |= best_marks(table, metric, column)
+        said = stats.notes(sweep.frame, sweep.plan, metric)
         for line in [*said, *mixture.budgets(sweep.frame, sweep.plan)]:
             notes.setdefault(line, []).append(label)
+    read = path(metric, "each sweep's primary representation")
     lines = [line if len(sweeps) == 1 else f"{', '.join(where)}: {line}" for line, where in notes.items()]
     ranked, why_not = _leaderboard(sweeps, metric, found)
     return Table(
         numeric=pd.concat(numeric).rename_axis(index="row").set_index(["dataset", "sweep"], append=True),
-        caption=f"{title[0].upper()}{title[1:]} by data set, mean ± sd over the n folds or seeds of each; "
-        "series-only path, each sweep's primary representation. Best means best on validation: best bold, "
-        "second underlined, column by column.",
+        caption=f"{title[0].upper()}{title[1:]} by data set, mean ± sd over the n folds or seeds of each"
+        f"{read and '; '}{read}." + (f" {BEST}, column by column." if marks else ""),
         notes=tuple([*lines, *why_not]),
         header=tuple(columns),
         body=tuple(zip(*columns.values(), strict=True)),
@@ -88,17 +101,16 @@ def _column(sweep: Sweep, metric: str, rows: Sequence[str]) -> pd.DataFrame:
 def _cells(label: str, table: pd.DataFrame, sweep: Sweep, metric: str) -> tuple[str, list[str]]:
     """Heading and cells; n stands in the heading where every row has the same."""
     show, unit = formatter(metric), sweep.plan["unit"]
-    drawn = set(sweep.frame.loc[sweep.frame["seed"].notna(), "row"])
     ns = {int(n) for n in table["n"].dropna() if n > 0}
     cells = []
-    for row, line in table.iterrows():
-        n, sd = line["n"], line[f"{metric}/sd"] if unit == "fold" or row in drawn else None
+    for _, line in table.iterrows():
+        n = line["n"]
         if pd.isna(n):
             cells.append("not in it")
         else:
             each = f" (n = {n})" if len(ns) > 1 and n else ""
-            cells.append(mean_sd(show, line[f"{metric}/mean"], sd) + each)
-    label += " LEAKY" if sweep.plan.get("split") == "leaky_random" else ""
+            cells.append(mean_sd(show, line[f"{metric}/mean"], line[f"{metric}/sd"]) + each)
+    label += " LEAKY" if is_leaky(sweep.plan) else ""
     if len(ns) != 1:
         return label, cells
     n = ns.pop()
@@ -157,10 +169,5 @@ def _leaderboard(
     ranking = leaderboard.rank(whole, higher, reference if reference in whole else None)
     gaps = {row: list(found.index[found[row].isna()]) for row in found if row not in whole}
     left_out = {row: f"none on {', '.join(where)}" for row, where in gaps.items()}
-    sets = [sweep.plan["dataset"] for sweep in sweeps]
-    twice = list(dict.fromkeys(name for name in sets if sets.count(name) > 1))
-    note = ""
-    if twice:
-        note = f"Sweeps on one data set ({', '.join(twice)}) count as so many data sets, which they are not: "
-        note += "ranks and p-values look surer than they are."
+    note = leaderboard.repeated([sweep.plan["dataset"] for sweep in sweeps])
     return [("leaderboard", leaderboard.build(ranking, metric, left_out, note))], []

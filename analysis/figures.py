@@ -12,6 +12,7 @@ from analysis.outcome_figures import strip_and_interval
 from analysis.save import text as save_text
 from analysis.source import Drawn, Missing, Source
 from analysis.style import palette
+from analysis.wording import is_leaky
 
 __all__ = [
     "FIGURES",
@@ -53,7 +54,8 @@ def draw_over(
 ) -> Iterator[tuple[str, Drawn | Missing]]:
     """Name and figure, one at a time, of several sweeps together; `only` as in draw."""
     for name in OVER_SWEEPS if only is None else only:
-        yield from _drawn(name, partial(OVER_SWEEPS[name], sources), any(map(_leaky, sources)))
+        leaky = any(is_leaky(source.plan) for source in sources)
+        yield from _drawn(name, partial(OVER_SWEEPS[name], sources), leaky)
 
 
 def draw(source: Source, only: Sequence[str] | None = None) -> Iterator[tuple[str, Drawn | Missing]]:
@@ -62,7 +64,7 @@ def draw(source: Source, only: Sequence[str] | None = None) -> Iterator[tuple[st
     Raises FileNotFoundError for a sweep without a plan, KeyError for an unknown name.
     """
     for name in FIGURES if only is None else only:
-        yield from _drawn(name, partial(FIGURES[name], source), _leaky(source))
+        yield from _drawn(name, partial(FIGURES[name], source), is_leaky(source.plan))
 
 
 def _drawn(name: str, make: Callable[[], list[Drawn]], leaky: bool) -> Iterator[tuple[str, Drawn | Missing]]:
@@ -76,10 +78,6 @@ def _drawn(name: str, make: Callable[[], list[Drawn]], leaky: bool) -> Iterator[
         if leaky:
             drawn.figure.suptitle("LEAKY: random windows", fontsize=style.SMALL_POINTS, color="C3")
         yield f"{name}_{drawn.part}" if drawn.part else name, drawn
-
-
-def _leaky(source: Source) -> bool:
-    return source.plan.get("split") == "leaky_random"
 
 
 def save(drawn: Drawn, out: Path, name: str) -> list[Path]:

@@ -3,7 +3,7 @@
 A pair is a data set, with one score a row (its mean there). scipy and statsmodels do the maths.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -13,7 +13,7 @@ import scipy.stats
 
 from analysis import stats
 from analysis.table import Table
-from analysis.wording import NONE, formatter, metric_title, p_value
+from analysis.wording import NONE, formatter, metric_title, p_equals, p_value
 
 DIGITS = 12  # averaging leaves rounding noise after them
 
@@ -120,7 +120,7 @@ def notes(ranking: Ranking) -> list[str]:
     lines = []
     if ranking.friedman is not None:
         lines.append(
-            f"Friedman's test over {rows} rows and {n} data sets: p = {p_value(ranking.friedman)}"
+            f"Friedman's test over {rows} rows and {n} data sets: {p_equals(ranking.friedman)}"
             + (" (its chi-squared is rough below ten data sets)." if n < 10 else ".")
         )
     smallest = 2 / 2**n
@@ -139,3 +139,14 @@ def notes(ranking: Ranking) -> list[str]:
 def _absent(left_out: Mapping[str, str]) -> list[str]:
     each = "; ".join(f"{row} ({where})" for row, where in left_out.items())
     return [f"Not ranked, as they have no score somewhere: {each}."] if each else []
+
+
+def repeated(datasets: Sequence[str]) -> str:
+    """A sentence on sweeps that share a data set, "" where none do."""
+    twice = list(dict.fromkeys(name for name in datasets if list(datasets).count(name) > 1))
+    if not twice:
+        return ""
+    return (
+        f"Sweeps on one data set ({', '.join(twice)}) count as so many data sets, which they are not: ranks "
+        "and p-values look surer than they are."
+    )

@@ -22,7 +22,8 @@ def critical_difference(
 ) -> Axes:
     """`ranks`: row -> mean rank, 1 is best; `p`: adjusted p of each pair of rows (rows x rows).
 
-    Rows under one bar do not differ at 5 %. Where there is no p, there is no difference.
+    A bar has a dot for each of its rows, of which no two are told apart at 5 %; it may run over another row.
+    Where there is no p, there is no difference.
     """
     if ax is None:
         size = (PAGE_INCHES, height_inches(len(ranks)))
@@ -42,7 +43,7 @@ def critical_difference(
         label_props={"fontsize": SMALL_POINTS},
         marker_props={"s": 14},
         elbow_props={"linewidth": 0.8},
-        crossbar_props={"linewidth": 1.8, "solid_capstyle": "butt"},
+        crossbar_props={"linewidth": 1.8, "solid_capstyle": "butt", "marker": "o", "markersize": 3.5},
         color_palette={row: colours[row] for row in ranks.index},
         text_h_margin=0.04 * spread,
     )

@@ -10,6 +10,7 @@ from analysis.wording import higher_is_better, metric_title
 
 def critical_difference(sources: Sequence[Source]) -> list[Drawn]:
     """Of the rows that all sweeps have, as the leaderboard ranks them. Raises Missing for one data set."""
+    sources = [source for source in sources if "done" in set(source.frame["status"])]
     if len({source.plan["dataset"] for source in sources}) < 2:
         raise Missing("ranks need several data sets, a sweep of each: folds of one share their training data")
     metric = sources[0].metric
@@ -26,9 +27,11 @@ def critical_difference(sources: Sequence[Source]) -> list[Drawn]:
     rank_figure.critical_difference(found.ranks, found.pairs, colours, figure.subplots())
     count, tests = len(scores), len(list(combinations(scores, 2)))
     text = (
-        f"Mean rank of rows by {metric_title(metric)} over {count} data sets, 1 is best; rows under one bar "
-        f"do not differ at 5 % (signed-rank tests of every two, Holm-adjusted over {tests})."
+        f"Mean rank of rows by {metric_title(metric)} over {count} data sets, 1 is best; no two of the "
+        "rows that have a dot on one bar are told apart at 5 % (signed-rank tests of every two, "
+        f"Holm-adjusted over {tests})."
     )
     if (smallest := min(1.0, tests * 2 / 2**count)) > 1 - stats.LEVEL:
-        text += f" With {count} data sets the smallest adjusted p is {smallest:.3g}: no two rows can differ."
-    return [Drawn(figure, text)]
+        text += f" With {count} data sets the smallest adjusted p is {smallest:.3g}: no two rows can "
+        text += "be told apart."
+    return [Drawn(figure, f"{text} {leaderboard.repeated([s.plan['dataset'] for s in sources])}".rstrip())]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis import choice, lexicon, load, stats, style
 from analysis.choice import PERPLEXITY
-from analysis.wording import VALIDATION
+from analysis.wording import VALIDATION, is_leaky
 
 
 class Missing(Exception):
@@ -90,8 +90,7 @@ class Source:
         metric = self.metric if self.metric in frame else VALIDATION
         n = int(stats.per_pair(frame, metric, self.plan["unit"]).count().max()) if metric in frame else 0
         done = int((self.frame["status"] == "done").sum())
-        leaky = self.plan.get("split") == "leaky_random"
-        sentences = stats.note(n, self.plan["unit"], None, done, len(self.frame), leaky)
+        sentences = stats.note(n, self.plan["unit"], None, done, len(self.frame), is_leaky(self.plan))
         return " ".join(line for line in sentences if "signed-rank" not in line)
 
     @cached_property

@@ -5,9 +5,9 @@ times seeds as pairs is pseudo-replication (a nominal 95 % interval then covers 
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,11 +15,13 @@ import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis import failures, mixture
+from analysis.wording import is_leaky
 
 Unit = Literal["fold", "seed"]
 LEVEL = 0.95
 NO_VARIATION = "no variation"
 NO_PAIR = "no common pair"
+RESTS = "Rows then rest on different cells; a difference uses only the cells that both of its rows have."
 ONE_PAIR = "n = 1, no interval"
 
 
@@ -80,7 +82,8 @@ def _common(cells: pd.DataFrame, rows: Sequence[str]) -> pd.DataFrame:
 def summary(frame: pd.DataFrame, metric: str, unit: Unit) -> pd.DataFrame:
     """Per row, in the frame's order: mean, sd (ddof 1), n pairs, low, high, and cells done, failed, missing.
 
-    low and high bound the 95 % t interval of the mean: NaN below two pairs, the mean itself where sd is 0.
+    low and high bound the 95 % t interval of the mean: NaN below two pairs, the mean itself where sd is 0. A
+    row without randomness, of which one value stands for every seed, has neither interval nor sd.
     """
     pairs = per_pair(frame, metric, unit)
     counts = pd.crosstab(frame["row"], frame["status"]).reindex(
@@ -88,7 +91,14 @@ def summary(frame: pd.DataFrame, metric: str, unit: Unit) -> pd.DataFrame:
     )
     table = pd.DataFrame({"mean": pairs.mean(), "sd": pairs.std(ddof=1), "n": pairs.count()})
     table[["low", "high"]] = [interval(pairs[row].dropna().to_numpy()) for row in pairs.columns]
+    if unit == "seed":
+        table.loc[_fixed(frame), ["sd", "low", "high"]] = np.nan
     return table.join(counts).rename_axis(index="row")
+
+
+def _fixed(frame: pd.DataFrame) -> list[str]:
+    """The rows without randomness."""
+    return [str(row) for row, cells in frame.groupby("row", sort=False) if cells["seed"].isna().all()]
 
 
 def difference(a: pd.Series, b: pd.Series) -> Difference:
@@ -155,20 +165,17 @@ def note(
     done: int | None = None,
     planned: int | None = None,
     leaky: bool = False,
+    rests: str = RESTS,
 ) -> list[str]:
-    """What `n` pairs allow one to say, in sentences; `done` of `planned` cells, where not all are done."""
+    """What `n` pairs allow one to say, in sentences; `done` of `planned` cells, and what a reader has to know
+    where not all are done."""
     sentences = [LEAKY] if leaky else []
     if done is not None and planned is not None and done < planned:
-        sentences.append(
-            f"Incomplete: {done} of {planned} cells done. Rows then rest on different cells; "
-            "a difference uses only the cells that both of its rows have."
-        )
+        sentences.append(f"Incomplete: {done} of {planned} cells done. {rests}")
     if unit == "fold":
         folds = _plural(n, "random fold" if leaky else "subject fold")
-        sentences.append(
-            f"n = {n} {folds}, seeds averaged within a fold. Folds share training data, so the intervals are "
-            "approximate."
-        )
+        shared = " Folds share training data, so the intervals are approximate." if n > 1 else ""
+        sentences.append(f"n = {n} {folds}, seeds averaged within a fold.{shared}")
     else:
         sentences.append(
             f"n = {n} {_plural(n, 'seed')} on one split: the intervals cover training randomness only, "
@@ -187,12 +194,16 @@ def note(
     return sentences
 
 
-def notes(frame: pd.DataFrame, metric: str, unit: Unit, leaky: bool = False) -> list[str]:
-    """What a reader of `metric` must know: note(), then failed, missing, odd, mixed and shared cells."""
+def notes(
+    frame: pd.DataFrame, plan: Mapping[str, Any], metric: str, n: int | None = None, rests: str = RESTS
+) -> list[str]:
+    """What a reader of `metric` must know: note(), then failed, missing, odd, mixed and shared cells. n:
+    pairs, where not as many as the fullest row has."""
+    unit: Unit = plan["unit"]
     done = frame[frame["status"] == "done"]
-    n = int(per_pair(frame, metric, unit).count().max())
+    n = int(per_pair(frame, metric, unit).count().max()) if n is None else n
     kept = [name for name in ("stratified part", "recordings") if (done["data/validation"] == name).any()]
-    lines = note(n, unit, next(iter(kept), None), len(done), len(frame), leaky)
+    lines = note(n, unit, next(iter(kept), None), len(done), len(frame), is_leaky(plan), rests)
     lines += failures.notes(frame)
     missing = frame.loc[frame["status"] == "missing", "row"].value_counts(sort=False)
     if len(missing):
@@ -201,8 +212,7 @@ def notes(frame: pd.DataFrame, metric: str, unit: Unit, leaky: bool = False) -> 
     if metric in done and (odd := int((~np.isfinite(done[metric])).sum())):
         lines.append(f"Done cells without a finite {metric}, not counted in n: {odd}.")
     by_row = frame.groupby("row", sort=False)
-    fixed = [str(row) for row, cells in by_row if cells["seed"].isna().all()]
-    if fixed and unit == "seed":
+    if (fixed := _fixed(frame)) and unit == "seed":
         lines.append(f"No randomness in {', '.join(fixed)}: one value, which stands for every seed.")
     lines += mixture.notes(frame)
     rows_of: dict[tuple[str, ...], list[str]] = {}

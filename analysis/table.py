@@ -16,31 +16,25 @@ from analysis.save import text as save_text
 from analysis.wording import MINUS, TIMES
 
 GREEK = {  # pdflatex has none in text
-    name: unicodedata.lookup(f"GREEK SMALL LETTER {name.replace('lambda', 'lamda')}")
-    for name in (
-        *(
-            "alpha",
-            "beta",
-            "gamma",
-            "delta",
-            "epsilon",
-            "zeta",
-            "eta",
-            "theta",
-            "iota",
-            "kappa",
-            "lambda",
-            "mu",
-        ),
-        *("mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
+    letter: unicodedata.lookup(f"GREEK {case} LETTER {letter.upper().replace('LAMBDA', 'LAMDA')}")
+    for case, letters in (
+        ("SMALL", "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi"),
+        ("SMALL", "pi rho sigma tau upsilon phi chi psi omega"),
+        ("CAPITAL", "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"),
     )
+    for letter in letters.split()
 }
+MATHS = {"≤": "leq", "≥": "geq", "≠": "neq", "≈": "approx", "→": "to", "∞": "infty"}
 # One pass over cells, headers, caption and notes alike; pandas' own escaping leaves captions alone.
 TEX = str.maketrans(
     {c: "\\" + c for c in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"}
     | {"<": "$<$", ">": "$>$", "±": r"$\pm$", TIMES: r"$\times$", MINUS: "$-$"}
     | {letter: rf"$\{name}$" for name, letter in GREEK.items()}
+    | {sign: rf"$\{name}$" for sign, name in MATHS.items()}
+)
+STRANGE = re.compile(
+    rf"[^\n -~\u00a0-\u017f\u2013\u2014\u2018\u2019\u201c\u201d\u2026{''.join(map(chr, TEX))}]"
 )
 
 STANDALONE = r"""\documentclass{{article}}
@@ -78,8 +72,8 @@ class Table:
         """Caption, pipe table, notes as a list; the tables below follow."""
         body = self._body(escape=_pipe, bold="**{}**", underline="<u>{}</u>")
         grid = _grid([[_pipe(name) for name in self.header], *body])
-        notes = "".join(f"- {line}\n" for line in self.notes)
-        parts = [self.caption, grid, notes.rstrip("\n")]
+        notes = "\n".join(f"- {_pipe(' '.join(line.split()))}" for line in self.notes)
+        parts = [_pipe(self.caption), grid, notes]
         text = "\n\n".join(part for part in parts if part) + "\n"
         return "\n".join([text, *(table.to_markdown() for _, table in self.below)])
 
@@ -120,13 +114,15 @@ class Table:
 
 
 def tex(text: str) -> str:
-    """`text` as LaTeX shows it literally."""
-    return re.sub("-(?=-)", "-{}", text.translate(TEX))  # two hyphens would be a dash
+    """`text` as LaTeX shows it literally; what pdflatex has no letter for as its number."""
+    known = re.sub(STRANGE, lambda at: f"U+{ord(at[0]):04X}", unicodedata.normalize("NFC", text))
+    return re.sub("-(?=-)", "-{}", known.translate(TEX))  # two hyphens would be a dash
 
 
 def _pipe(text: str) -> str:
-    """`text` as a Markdown table shows it literally."""
-    return re.sub(r"([\\`*|]|<(?=[A-Za-z/!]))", r"\\\1", text)
+    """`text` as Markdown shows it literally. Underscores inside of a word and brackets that make no link are
+    literal already."""
+    return re.sub(r"([\\`*|]|<(?=[A-Za-z/!])|\](?=[(\[:])|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def _grid(lines: Sequence[Sequence[str]]) -> str:

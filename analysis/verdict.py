@@ -11,9 +11,10 @@ from analysis.wording import (
     VALIDATION,
     formatter,
     higher_is_better,
+    is_leaky,
     metric_scale,
     metric_title,
-    p_value,
+    p_equals,
 )
 
 SHARP = 0.05
@@ -127,7 +128,7 @@ def _alone(plan: Mapping[str, Any], table: Table, metric: str, ranking: Sequence
     first = "is best" if ties == 1 else f"is one of {ties} rows that tie for best"
     mean, low, high = (numbers.at[best, f"{metric}/{name}"] for name in ("mean", "low", "high"))
     n = int(numbers.at[best, "n"])
-    interval = f"95 % interval {show(low)} to {show(high)}, " if n > 1 else "no interval, "
+    interval = "no interval, " if pd.isna(low) else f"95 % interval {show(low)} to {show(high)}, "
     score = metric_title(metric).removesuffix(" in percent")
     value = show(mean) + (" %" if metric_scale(metric) == 100 else "")
     return [
@@ -138,7 +139,7 @@ def _alone(plan: Mapping[str, Any], table: Table, metric: str, ranking: Sequence
 
 def _allows(plan: Mapping[str, Any], n: int, settled: bool = False) -> str:
     """What n pairs allow one to say, in one sentence; settled: the interval doesn't hold 0."""
-    if plan.get("split") == "leaky_random":
+    if is_leaky(plan):
         return "Windows were split at random, so that nothing follows for people or recordings not seen."
     unit = "subject fold" if plan["unit"] == "fold" else "seed"
     if n < 2:
@@ -158,9 +159,7 @@ def _allows(plan: Mapping[str, Any], n: int, settled: bool = False) -> str:
 def _p(pair: Compared) -> str:
     if pair.p_holm is None:
         return "no test"
-    text = p_value(pair.p_holm)
-    text = f"p {text}" if text.startswith("<") else f"p = {text}"
-    return text + (f", Holm-adjusted over {pair.tests}" if pair.tests > 1 else "")
+    return p_equals(pair.p_holm) + (f", Holm-adjusted over {pair.tests}" if pair.tests > 1 else "")
 
 
 def _points(metric: str) -> str:

@@ -34,6 +34,11 @@ LABELS = {
 }
 
 
+def is_leaky(plan: Mapping[str, Any]) -> bool:
+    """Whether windows were split at random."""
+    return plan.get("split") == "leaky_random"
+
+
 def metric_title(metric: str) -> str:
     """The metric in words, with its unit: "test macro-F1 in percent"."""
     words = (
@@ -44,7 +49,7 @@ def metric_title(metric: str) -> str:
 
 def where(plan: Mapping[str, Any]) -> str:
     """The sweep and its data, marked where the split makes its scores no result."""
-    leaky = " (LEAKY: random windows)" if plan.get("split") == "leaky_random" else ""
+    leaky = " (LEAKY: random windows)" if is_leaky(plan) else ""
     return f"{plan['sweep']} on {plan['dataset']}{leaky}"
 
 
@@ -58,6 +63,16 @@ def higher_is_better(metric: str) -> bool | None:
     if metric.startswith("train/") or metric.endswith(DOWN):
         return False
     return True if metric.endswith(UP) and not metric.endswith(NEITHER) else None
+
+
+def path(metric: str, primary: str) -> str:
+    """What a caption says of how a score was come by, "" for what isn't read off windows alone. `primary`: in
+    words, of metrics that name no representation."""
+    of = metric.split("/")
+    if of[0] not in ("test", "val", "robust"):
+        return ""
+    read = of[-1].endswith(("f1", "accuracy")) and not (len(of) == 3 and of[0] != "robust")
+    return "series-only path" + (f", {primary}" if read else "")
 
 
 def heading(metric: str) -> str:
@@ -83,3 +98,9 @@ def mean_sd(show: Callable[..., str], mean: float, sd: float | None) -> str:
 
 def p_value(p: float) -> str:
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+def p_equals(p: float) -> str:
+    """In a sentence."""
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"

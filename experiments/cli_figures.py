@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments.cli_sweep import DEFAULT_STORE, StoreOption, load
+from experiments.cli_table import METRIC, refuse_unknown
 from experiments.fail import fail
 
 if TYPE_CHECKING:
@@ -15,13 +16,12 @@ if TYPE_CHECKING:
 Sweeps = Annotated[list[Path], typer.Argument(metavar="SWEEP...", help="sweep files, e.g. sweeps/quick.yaml")]
 MANY_CELLS = 1000
 FOLDER = Path("figures")
-NO_NUMBERS = ("env/", "data/", "budget/")
 
 
 def figures(
     files: Sweeps,
     store: StoreOption = DEFAULT_STORE,
-    metric: Annotated[str, typer.Option(help="a metric of docs/metrics.md")] = "test/macro_f1",
+    metric: Annotated[str, typer.Option(help="a metric of docs/metrics.md")] = METRIC,
     only: Annotated[list[str] | None, typer.Option(help="this figure alone; may be repeated")] = None,
     out: Annotated[Path | None, typer.Option(help="folder; by default figures/SWEEP")] = None,
 ) -> None:
@@ -45,8 +45,7 @@ def figures(
         if all("done" not in set(source.frame["status"]) for source in sources):
             print(f"{', '.join(planned)}: no cell is done yet.")
             return
-        numbers = [str(name) for source in sources for name in source.frame if "/" in str(name)]
-        fail(f"no metric '{metric}': {nearest(metric, [n for n in numbers if not n.startswith(NO_NUMBERS)])}")
+        refuse_unknown([metric], ", ".join(planned), *(source.frame for source in sources))
     top = out or FOLDER
     for source in sources:
         pages = Pages(top if out is not None and len(sources) == 1 else top / source.sweep)

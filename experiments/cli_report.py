@@ -36,7 +36,7 @@ def report(
     source = Source(ledger.root, sweep.name, metric)
     done = int((source.frame["status"] == "done").sum())
     if done:
-        refuse_unknown([metric], source.frame)
+        refuse_unknown([metric], sweep.name, source.frame)
     coded, why = _codes(ledger, source)
     words = f"{shlex.quote(_name(file))}{elsewhere(ledger)}"
     verbs = ["run", *(["evaluate"] if pages.evaluated(source.frame) else []), "report"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from analysis.table import Table
 
 METRIC = "test/macro_f1"
+AFTERWARDS = ("robust/", "recon/", "meaning/")  # what evaluations add
 
 
 class Rows(StrEnum):
@@ -140,7 +141,7 @@ def print_trials(name: str, store: Path, row: str, metrics: list[str], out: Path
     if row not in known:
         fail(f"no row '{row}' in {name}: {nearest(row, known, 3)}")
     if "done" in set(frame["status"]):
-        refuse_unknown(metrics, frame)
+        refuse_unknown(metrics, name, frame)
     _show(explain.build(frame, plan, row, metrics, run_ids(store, name, row)), out, f"{name}-trials")
 
 
@@ -157,17 +158,23 @@ def _read(name: str, store: Path, metrics: list[str]) -> "tuple[pd.DataFrame, di
     if "done" not in set(frame["status"]):
         print(f"{name}: no cell is done yet.")
         return None
-    refuse_unknown(metrics, frame)
+    refuse_unknown(metrics, name, frame)
     return frame, ledger.plan(store, name)
 
 
-def refuse_unknown(metrics: list[str], frame: "pd.DataFrame") -> None:
+def refuse_unknown(metrics: list[str], sweep: str, *frames: "pd.DataFrame") -> None:
+    """Ends the command for a metric that no cell of these frames has."""
     from experiments.yamlfile import nearest
 
-    numbers = [str(c) for c in frame if "/" in str(c) and not str(c).startswith(("env/", "data/", "budget/"))]
+    columns = [str(name) for frame in frames for name in frame]
+    numbers = [n for n in columns if "/" in n and not n.startswith(("env/", "data/", "budget/"))]
     for metric in metrics:
-        if metric not in numbers:
-            fail(f"no metric '{metric}': {nearest(metric, numbers)}")
+        if metric in numbers:
+            continue
+        kind = f"{metric.partition('/')[0]}/"
+        if kind in AFTERWARDS and not any(name.startswith(kind) for name in numbers):
+            fail(f"no metric '{metric}' in {sweep} yet: `shapelex evaluate` measures it")
+        fail(f"no metric '{metric}' in {sweep}: {nearest(metric, numbers)}")
 
 
 def _show(built: "Table", out: Path | None, name: str) -> None:

@@ -74,7 +74,10 @@ def test_only_what_is_asked_for_is_drawn_and_unknown_names_get_the_nearest(file:
     wrong = figures(file, *where, "--only", "confusions")
     assert (wrong.exit_code, wrong.stderr) == (2, "--only confusions: did you mean 'confusion'?\n")
     wrong = figures(file, *where, "--metric", "test/macrof1")
-    assert (wrong.exit_code, wrong.stderr) == (2, "no metric 'test/macrof1': did you mean 'test/macro_f1'?\n")
+    assert (wrong.exit_code, wrong.stderr) == (
+        2,
+        "no metric 'test/macrof1' in tiny: did you mean 'test/macro_f1'?\n",
+    )
 
 
 def test_several_sweeps_have_a_folder_each_and_nothing_done_yet_is_said(file: Path) -> None:

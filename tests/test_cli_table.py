@@ -65,7 +65,15 @@ def test_of_several_metrics_the_first_is_tested_and_the_others_are_beside(grid: 
     unknown = table(grid, "--metric", "test/acuracy")
     assert (unknown.exit_code, unknown.stderr) == (
         2,
-        "no metric 'test/acuracy': did you mean 'test/accuracy'?\n",
+        "no metric 'test/acuracy' in grid: did you mean 'test/accuracy'?\n",
+    )
+
+
+def test_a_metric_of_evaluations_names_their_command(grid: Path) -> None:
+    refused = table(grid, "--metric", "robust/noise/0.4/macro_f1")
+    assert (refused.exit_code, refused.stderr) == (
+        2,
+        "no metric 'robust/noise/0.4/macro_f1' in grid yet: `shapelex evaluate` measures it\n",
     )
 
 

@@ -137,7 +137,17 @@ def test_a_failed_trial_takes_its_seed_and_fold_from_every_row_and_it_is_said(tm
     means = _long(whole, rows).groupby(["fold", "b"])["y"].mean().unstack()
     effect = (means["True"] - means["False"]).mean()
     assert table.numeric.loc["model.keep_scale", "effect"] == pytest.approx(effect)
-    assert any(line.startswith("Effects rest on the seeds and folds") for line in table.notes)
+    assert any("Effects rest on the seeds and folds" in line for line in table.notes)
+
+
+def test_n_is_that_of_the_effects_where_a_row_lacks_folds(tmp_path: Path) -> None:
+    rows = _grid(**LEVELS)
+    plan = _write(tmp_path, rows, missing=[(next(iter(rows)), seed, 2) for seed in range(2)])
+    table = factors.build(load.frame(tmp_path, "grid"), plan)
+    folds = len({cell["fold"] for cell in plan["cells"]}) - 1
+    assert f"intervals over {folds} folds" in table.caption
+    assert any(line.startswith(f"n = {folds} subject folds") for line in table.notes)
+    assert not any("both of its rows" in line for line in table.notes)
 
 
 def test_an_excluded_point_takes_the_level_out_that_lacks_most_and_a_baseline_was_never_in(

@@ -236,7 +236,13 @@ def test_one_data_set_gives_no_ranks_and_several_give_those_of_the_leaderboard(t
     assert name == "critical_difference" and isinstance(found, Drawn)
     shown = [text.get_text() for text in found.figure.axes[0].texts]
     assert sorted(row for row in ROWS if any(row in text for text in shown)) == sorted(ROWS[:4])
-    assert "3 data sets" in found.caption and "no two rows can differ" in found.caption
+    assert "3 data sets" in found.caption and "no two rows can be told apart" in found.caption
+    again = written(tmp_path, sweep="again", dataset="one", rows=ROWS[:4])
+    cells = [(row, seed, fold) for row in ROWS for seed in (*range(5), None) for fold in range(5)]
+    undone = written(tmp_path, sweep="undone", dataset="four", missing=cells)
+    ((_, more),) = figures.draw_over([alone, *others, again, undone])
+    assert isinstance(more, Drawn) and "over 4 data sets" in more.caption
+    assert "Sweeps on one data set (one) count as so many data sets" in more.caption
 
 
 def test_figures_that_a_ledger_can_not_give_say_why(tmp_path: Path) -> None:

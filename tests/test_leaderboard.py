@@ -110,6 +110,11 @@ def test_sweeps_on_one_data_set_are_told_apart_and_said_to_be_no_two_sets(three:
     assert any("Sweeps on one data set (spar)" in line for line in _below(table, "leaderboard").notes)
 
 
+def test_a_sweep_that_is_there_twice_is_refused(three: Three) -> None:
+    with pytest.raises(ValueError, match="expected different sweeps, found one twice"):
+        datasets.build([three[0], three[0]])
+
+
 def test_ranks_wins_and_p_values_equal_scipys() -> None:
     scores = _scores(9)
     found = leaderboard.rank(scores, higher=True, against="a")

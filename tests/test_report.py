@@ -141,7 +141,7 @@ def test_an_unknown_metric_is_refused_with_the_nearest(finished: Finished, tmp_p
     words = ["report", str(finished.file), "--store", str(finished.store.root), "--out", str(tmp_path / "x")]
     wrong = CliRunner().invoke(app, [*words, "--metric", "test/macrof1"])
     assert (wrong.exit_code, (tmp_path / "x").exists()) == (2, False)
-    assert wrong.stderr == "no metric 'test/macrof1': did you mean 'test/macro_f1'?\n"
+    assert wrong.stderr == "no metric 'test/macrof1' in tiny: did you mean 'test/macro_f1'?\n"
 
 
 @pytest.fixture

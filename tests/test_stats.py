@@ -211,6 +211,8 @@ def test_a_row_without_seed_stands_for_every_seed(tmp_path: Path) -> None:
     drawn = [made_up_scores("z_one_way", seed, 0)[METRIC] for seed in range(5)]
     found = stats.contrast(frame, METRIC, "seed", "z_one_way", "statistics")
     assert (found.n, found.p) == (5, pytest.approx(scipy.stats.ttest_1samp(drawn, value).pvalue))
+    own = stats.summary(frame, METRIC, "seed").loc["statistics"]
+    assert own["mean"] == value and own[["sd", "low", "high"]].isna().all()
 
 
 def test_a_difference_uses_only_the_cells_that_both_rows_have(tmp_path: Path) -> None:

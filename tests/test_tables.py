@@ -11,12 +11,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 from ledger_fixture import ROWS, made_up_scores, signature, write_ledger
 
 from analysis import ablation_tables, load, stats
-from analysis.table import Table, save
+from analysis.table import Table, save, tex
 from analysis.wording import higher_is_better
 
 METRIC = "test/macro_f1"
@@ -151,11 +152,11 @@ def test_the_csv_has_the_same_columns_whatever_failed(tmp_path: Path) -> None:
 
 def test_of_many_errors_the_most_frequent_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
     cells = [("vqshape", seed, fold) for seed in range(5) for fold in range(5)]
-    write_ledger(tmp_path, failed=cells)
+    plan = write_ledger(tmp_path, failed=cells)
     frame = load.frame(tmp_path, "made_up")
     failed = frame["status"] == "failed"
     frame.loc[failed, "error"] = [f"ValueError: {max(i, 5):02d}" for i in range(25)]
-    notes = [n for n in stats.notes(frame, METRIC, "fold") if n.startswith("Failed with")]
+    notes = [n for n in stats.notes(frame, plan, METRIC) if n.startswith("Failed with")]
     assert notes[0] == "Failed with 'ValueError: 05': vqshape."
     assert notes[-1] == "Failed with 15 other errors: 15 cells." and len(notes) == 6
 
@@ -356,7 +357,53 @@ def test_a_row_named_in_brackets_or_stars_is_no_argument_of_latex_and_no_emphasi
     assert r"| \*star\* " in built.to_markdown() and r"\*\*bold\*\*" in built.to_markdown()
 
 
-HOSTILE = ("supervised", "50%_a&b", "x<y|z", r"back\slash{}", "~^#$", "a--b---c", "σ and µ × 2", "[red]")  # noqa: RUF001
+def test_markdown_shows_captions_notes_and_cells_literally() -> None:
+    words = "<script>x</script> [a](http://x) _u_ a_b [1, 2]"
+    shown = Table(pd.DataFrame(), words, (f"{words}\nnext line",), ("row",), ((words,),)).to_markdown()
+    literal = r"\<script>x\</script> [a\](http://x) \_u\_ a_b [1, 2]"
+    assert shown.startswith(f"{literal}\n") and shown.count(literal) == 3
+    assert shown.endswith(f"- {literal} next line\n")
+
+
+def test_a_letter_that_latex_lacks_is_its_number() -> None:
+    assert tex("≥ Δ 中 e\u0301") == r"$\geq$ $\Delta$ U+4E2D é"
+
+
+def test_captions_claim_the_series_only_path_where_it_was_gone(tmp_path: Path) -> None:
+    def scores(row: str, seed: int | None, fold: int) -> dict[str, float]:
+        names = ("test/macro_f1", "test/histogram/macro_f1", "test/series_mse", "diag/retrieval_accuracy")
+        return dict.fromkeys(names, 0.5)
+
+    plan = write_ledger(tmp_path, scores=scores)
+    frame = load.frame(tmp_path, "made_up")
+    said = {name: ablation_tables.build(frame, plan, name).caption for name in scores("a", 0, 0)}
+    assert "; series-only path, primary representation: tokens." in said["test/macro_f1"]
+    assert "; series-only path." in said["test/histogram/macro_f1"] + said["test/series_mse"]
+    assert "path" not in said["diag/retrieval_accuracy"] and "representation" not in said["test/series_mse"]
+    assert all("best" not in caption for caption in said.values())  # no row has a validation score
+
+
+def test_only_a_row_with_the_metric_is_marked(tmp_path: Path) -> None:
+    def scores(row: str, seed: int | None, fold: int) -> dict[str, float]:
+        val = {"a": 0.9, "b": 0.8, "c": 0.7}[row]
+        return {"val/macro_f1": val} | ({} if row == "a" else {"recon/fcn_macro_f1": 0.1})
+
+    plan = write_ledger(tmp_path, rows=("a", "b", "c"), reference=None, fixed=(), scores=scores)
+    table = ablation_tables.build(load.frame(tmp_path, "made_up"), plan, "recon/fcn_macro_f1")
+    assert sorted(table.marks) == [(1, 2, "bold"), (2, 2, "underline")]
+
+
+HOSTILE = (
+    "supervised",
+    "50%_a&b",
+    "x<y|z",
+    r"back\slash{}",
+    "~^#$",
+    "a--b---c",
+    "σ and µ × 2",  # noqa: RUF001
+    "[red]",
+    "≥ Δ 中",
+)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
