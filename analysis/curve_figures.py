@@ -12,10 +12,20 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from analysis import stats
-from analysis.style import COLUMN_INCHES, DASHES, FONT_POINTS, SMALL_POINTS, finish, folded, palette
+from analysis.style import (
+    COLUMN_INCHES,
+    FONT_POINTS,
+    SMALL_POINTS,
+    finish,
+    folded,
+    legend_columns,
+    marks,
+    palette,
+)
 from analysis.wording import metric_scale, metric_title
 
 ROBUST = re.compile(r"robust/([^/]+)/([^/]+)/macro_f1")
+UNDISTURBED = "test/macro_f1"
 LEVELS = {
     "noise": "deviation of noise, in the channel's own",
     "scale": "part by which the gain is off",
@@ -38,8 +48,7 @@ def learning_curves(
     `curves` is load.curves'. Rows that log no epochs (the statistics baseline) have no curve; where trials
     stop early, the later epochs rest on fewer pairs. `beside`: a row whose mean to draw in grey as well.
     """
-    every = list(palette(plan))
-    names = every if rows is None else list(rows)
+    names = list(palette(plan)) if rows is None else list(rows)
     ax = _axes(2.3 + 0.08 * len(names)) if ax is None else ax
     present: list[str] = []
     if metric in curves:
@@ -52,6 +61,7 @@ def learning_curves(
             ax.plot(grey.index, grey, color="0.6", linewidth=0.8, zorder=0.5)
         lines = lines[lines["row"].isin(present)]
     if present:
+        looks = marks(plan, present)
         sns.lineplot(
             lines,
             x="epoch",
@@ -60,10 +70,8 @@ def learning_curves(
             style="row",
             hue_order=present,
             style_order=present,
-            palette={name: palette(plan)[name] for name in present},
-            dashes={
-                name: DASHES[every.index(name) % len(DASHES)] if len(present) > 1 else () for name in present
-            },
+            palette={name: colour for name, (colour, _) in looks.items()},
+            dashes={name: dashes if len(present) > 1 else () for name, (_, dashes) in looks.items()},
             errorbar="sd",
             err_kws={"alpha": 0.12, "linewidth": 0},
             linewidth=1.2,
@@ -82,13 +90,11 @@ def learning_curves(
 
 
 def strengths(frame: pd.DataFrame) -> dict[str, list[tuple[float, str]]]:
-    """Kind of disturbance -> its strengths and the metric of each, from none (`test/macro_f1`) upwards."""
+    """Kind of disturbance -> its strengths and the metric of each, from none (`UNDISTURBED`) upwards."""
     found: dict[str, list[tuple[float, str]]] = {}
     for name in frame.columns:
         if (match := ROBUST.fullmatch(str(name))) and frame[name].notna().any():
-            found.setdefault(match.group(1), [(0.0, "test/macro_f1")]).append(
-                (float(match.group(2)), str(name))
-            )
+            found.setdefault(match.group(1), [(0.0, UNDISTURBED)]).append((float(match.group(2)), str(name)))
     return {
         kind: sorted(found[kind]) for kind in [*LEVELS, *sorted(set(found) - set(LEVELS))] if kind in found
     }
@@ -107,21 +113,20 @@ def robustness(
     Over the trials that were evaluated at every strength. Rows stand side by side at a strength, lest their
     intervals hide each other; the axis is in steps, not to scale.
     """
-    every = list(palette(plan))
     metrics = [name for _, name in strengths(frame)[kind]]
     whole = frame[frame[metrics].notna().all(axis=1)]
-    names = [row for row in (every if rows is None else rows) if row in set(whole["row"])]
+    names = [row for row in (palette(plan) if rows is None else rows) if row in set(whole["row"])]
     ax = _axes(2.4 + 0.08 * len(names)) if ax is None else ax
     numbers = [100 * stats.summary(whole, name, plan["unit"])[["mean", "low", "high"]] for name in metrics]
-    places = np.arange(len(metrics))
+    places, looks = np.arange(len(metrics)), marks(plan, names)
     for i, row in enumerate(names):
         mean, low, high = np.array([table.loc[row] for table in numbers]).T
         x = places + 0.5 * ((i + 0.5) / len(names) - 0.5)
-        colour, dashes = palette(plan)[row], DASHES[every.index(row) % len(DASHES)]
+        colour, dashes = looks[row]
         ax.plot(x, mean, color=colour, linewidth=1.1, dashes=dashes, marker="o", ms=2.5, label=folded(row))
         ax.vlines(x, low, high, color=colour, linewidth=0.7)
     ax.set_xticks(places, [f"{strength:g}" for strength, _ in strengths(frame)[kind]])
-    ax.set_ylabel(metric_title("test/macro_f1"), fontsize=FONT_POINTS)
+    ax.set_ylabel(metric_title(UNDISTURBED), fontsize=FONT_POINTS)
     if legend:
         _legend(ax, names)
     return finish(ax, xlabel=LEVELS.get(kind, kind))
@@ -135,7 +140,7 @@ def _legend(ax: Axes, names: Sequence[str]) -> None:
         [folded(name) for name in names],
         loc="upper center",
         bbox_to_anchor=(0.5, -0.2),
-        ncols=2 if max(map(len, names)) <= 18 else 1,
+        ncols=legend_columns(names),
         fontsize=SMALL_POINTS,
         frameon=False,
     )

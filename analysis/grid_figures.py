@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from analysis import stats, style
 from analysis.design import VARIANT, design
 from analysis.design import short as short_settings
-from analysis.style import COLUMN_INCHES, DASHES, finish, short
+from analysis.style import COLUMN_INCHES, finish, short
 from analysis.wording import metric_scale, metric_title
 
 MOST_LEVELS = 12  # whose names one panel has room for
@@ -91,7 +91,7 @@ def interaction(
         found = pairs.xs(line, axis=1, level=second)[across]
         bounds = np.array([stats.interval(found[level].to_numpy()) for level in across])
         x = np.arange(len(across)) + 0.3 * ((i + 0.5) / len(lines) - 0.5)
-        colour, dashes = colours[line] if second == VARIANT else graded[i], DASHES[i % len(DASHES)]
+        colour, dashes = colours[line] if second == VARIANT else graded[i], style.dashes(i)
         ax.vlines(x, bounds[:, 0], bounds[:, 1], color=colour, linewidth=0.8)
         ax.plot(x, found.mean(), color=colour, dashes=dashes, marker="o", ms=3, lw=1.1, label=short(line, 20))
     ax.legend(

@@ -14,7 +14,17 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from analysis import stats
-from analysis.style import COLUMN_INCHES, SMALL_POINTS, finish, folded, heat_map, palette, within
+from analysis.style import (
+    COLUMN_INCHES,
+    SMALL_POINTS,
+    finish,
+    folded,
+    heat_map,
+    legend_columns,
+    marks,
+    palette,
+    within,
+)
 from analysis.wording import metric_scale, metric_title
 
 LINKED_ROWS = 8  # lines that link a pair across more rows than these hide the points
@@ -94,6 +104,7 @@ def per_class_f1(
     names = list(dict.fromkeys(classes["class"]))
     mean = 100 * pairs.groupby(level=["row", "class"]).mean().unstack("class").reindex(rows)[names]
     if not dotted(len(rows), len(names)):
+        lowest = mean.min().min()
         inside = np.where(mean.isna(), "", mean.round().fillna(0).astype(int).astype(str))
         return heat_map(
             ax,
@@ -101,29 +112,34 @@ def per_class_f1(
             rows,
             names,
             "F1 in percent",
-            10 * np.floor(np.nanmin(mean.to_numpy()) / 10),
+            0 if np.isnan(lowest) else min(10 * np.floor(lowest / 10), 90),
             100,
             "Blues",
             cells=inside if len(names) <= 18 else None,
         )
+    looks = marks(plan, rows, dashed=False)
     for i, row in enumerate(rows):
         offset = 0.7 * ((i + 0.5) / len(rows) - 0.5)
         for j, name in enumerate(names):
             if (row, name) not in mean.stack().index:
                 continue
             low, high = stats.interval(100 * pairs[row, name].dropna().to_numpy())
-            ax.plot([low, high], [j + offset] * 2, color=palette(plan)[row], linewidth=1)
+            ax.plot([low, high], [j + offset] * 2, color=looks[row][0], linewidth=1)
         ax.plot(
             mean.loc[row],
             np.arange(len(names)) + offset,
             "o",
             markersize=3.5,
-            color=palette(plan)[row],
+            color=looks[row][0],
             label=folded(row),
         )
     for j in range(1, len(names)):
         ax.axhline(j - 0.5, color="0.9", linewidth=0.6, zorder=0)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2 if len(rows) > 1 else 1, frameon=False)
+    across = legend_columns(rows)  # long names end where the axis ends, lest they leave the page
+    at = (0.5, 1.0) if across > 1 else (1.0, 1.0)
+    ax.legend(
+        loc="lower center" if across > 1 else "lower right", bbox_to_anchor=at, ncols=across, frameon=False
+    )
     within(ax, 100)
     return _rows_axis(ax, names, "F1 in percent")
 
@@ -157,6 +173,8 @@ def _strip(ax: Axes, pairs: pd.DataFrame, colours: Mapping[str, Any], linked: bo
         pd.DataFrame({"row": row, "x": pairs[row].to_numpy(), "y": [i + h for h in heights]})
         for i, row in enumerate(rows)
     ).dropna()
+    if points.empty:
+        return
     if linked and 1 < len(rows) <= LINKED_ROWS and 1 < len(pairs) <= LINKED_PAIRS:
         for values, height in zip(pairs.to_numpy(), heights, strict=True):
             ax.plot(values, np.arange(len(rows)) + height, color="0.8", linewidth=0.5, zorder=0.5)

@@ -7,6 +7,7 @@ Sizes are those of print: a figure goes into a paper at its own width (one colum
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import combinations
 from typing import Any
 
 import matplotlib
@@ -23,6 +24,9 @@ FONT_POINTS = 8
 SMALL_POINTS = 7
 PALE_LAST = [0, 1, 2, 3, 4, 5, 7, 9, 6, 8]
 DASHES: list[tuple[float, ...]] = [(), (4, 1.5), (1, 1), (3, 1.25, 1, 1.25)]
+ALIKE = 0.1  # two colours, where no part of red, green and blue differs by more
+LETTER_INCHES = 0.06  # of small type, on average
+LEANING_INCHES = 0.15  # from one name that leans to the next
 MOST_ROWS = 34  # a page's height
 LONGEST_NAME = 34
 RC: dict[Any, Any] = {
@@ -67,6 +71,29 @@ def palette(plan: Mapping[str, Any]) -> dict[str, Any]:
     return {row["name"]: colours[row["name"]] for row in plan["rows"]}
 
 
+def dashes(place: int) -> tuple[float, ...]:
+    """The dashes of a line, so that with ten hues in turn no two of forty lines look alike."""
+    return DASHES[(place + place // 10) % len(DASHES)]
+
+
+def marks(
+    plan: Mapping[str, Any], rows: Sequence[str], dashed: bool = True
+) -> dict[str, tuple[Any, tuple[float, ...]]]:
+    """Row -> colour and dashes among `rows`: those that it has in the whole plan or, where two of `rows` look
+    alike, those of its place among them. Not `dashed`: where colour alone must tell rows apart."""
+    places = {row["name"]: i for i, row in enumerate(plan["rows"])}
+    colours = palette(plan)
+    own = {row: (colours[row], dashes(places[row])) for row in rows}
+    if any(_alike(one, two, dashed) for one, two in combinations(own.values(), 2)):
+        return {row: (_hues()[i % 10], dashes(i)) for i, row in enumerate(rows)}
+    return own
+
+
+def _alike(one: tuple[Any, Any], two: tuple[Any, Any], dashed: bool) -> bool:
+    apart = np.abs(np.subtract(to_rgb(one[0]), to_rgb(two[0]))).max()
+    return bool(apart < ALIKE) and (one[1] == two[1] or not dashed)
+
+
 def _hues() -> list[Any]:
     return [sns.color_palette("colorblind", 10)[i] for i in PALE_LAST]
 
@@ -109,6 +136,36 @@ def folded(name: str, most: int = LONGEST_NAME) -> str:
     """`name` on one line or, where it is too long, on two, broken at a space; more is left out."""
     first, *rest = textwrap.wrap(name, most, break_on_hyphens=False) or [""]
     return first if not rest else f"{first}\n{short(' '.join(rest), most)}"
+
+
+def legend_columns(names: Sequence[str]) -> int:
+    """How many columns of `names` fit side by side in one column of the paper."""
+    return 2 if len(names) > 1 and max(map(len, names)) <= 18 else 1
+
+
+def legend_inches(names: Sequence[str]) -> float:
+    """The height of a legend of `names`, folded, in legend_columns."""
+    lines = sum(folded(name).count("\n") + 1 for name in names)
+    return 0.14 * -(-lines // legend_columns(names))
+
+
+def titles(names: Sequence[str], letters: int, lines: int = 3) -> tuple[list[str], str]:
+    """`names` as titles of panels, and the words that all of them have, which no title repeats.
+
+    A title has up to `lines` lines of `letters`, its middle left out where it is longer; where that makes two
+    alike, as many lines as it takes.
+    """
+    words = [name.split() for name in names]
+    common = set(words[0]).intersection(*words[1:]) if len(names) > 1 else set()
+    kept = [" ".join(word for word in of if word not in common) for of in words]
+    if not all(kept) or len(set(kept)) < len(set(names)):
+        common, kept = set(), list(names)
+    whole = [textwrap.wrap(name, letters, break_on_hyphens=False) or [""] for name in kept]
+    cut = [
+        [*of[: lines - 1], short(" ".join(of[lines - 1 :]), letters)] if of[lines:] else of for of in whole
+    ]
+    found = whole if len(set(map(tuple, cut))) < len(set(kept)) else cut
+    return ["\n".join(of) for of in found], " ".join(w for w in words[0] if w in common)
 
 
 def page(height_inches: float, width_inches: float = PAGE_INCHES) -> Figure:
@@ -158,10 +215,12 @@ def heat_map(
         linewidths=0,
     )
     ax.set_yticks(np.arange(len(rows)) + 0.5, [folded(name) for name in rows], rotation=0)
-    # Letters need a tenth of an inch: longer names lean, many numbers stand, and too many are left out.
+    # Names too long to lie lean, numbers and those without the room to lean stand, and too many are left out.
     every = max(1, -(-len(columns) // 48))
     longest = max(map(len, columns), default=0)
-    turned = 0 if longest * len(columns) <= 40 else 90 if longest <= 3 else 45
+    each = _width_inches(ax, rows) / max(-(-len(columns) // every), 1)
+    lies = longest * LETTER_INCHES + 0.03 <= each
+    turned = 0 if lies else 90 if longest <= 3 or each < LEANING_INCHES else 45
     ax.set_xticks(
         [i + 0.5 for i in range(0, len(columns), every)],
         [short(name) for name in columns[::every]],
@@ -176,11 +235,27 @@ def heat_map(
     return ax
 
 
+def _width_inches(ax: Axes, rows: Sequence[str]) -> float:
+    """About how wide a heat map will be beside the names of its rows and its bar, before it is laid out."""
+    figure, spec = ax.get_figure(root=True), ax.get_subplotspec()
+    panel = (PAGE_INCHES if figure is None else figure.get_size_inches()[0]) / (
+        spec.get_gridspec().ncols if spec else 1
+    )
+    return float(panel - LETTER_INCHES * min(max(map(len, rows), default=0), LONGEST_NAME) - 0.65)
+
+
 def within(ax: Axes, metric_scale: int) -> None:
     """End a horizontal axis of percentages at 0 and 100: an interval over two pairs may go far beyond."""
     if metric_scale == 100:
         low, high = ax.get_xlim()
         ax.set_xlim(max(low, -0.5), min(high, 100.5))
+
+
+def capped(ax: Axes, metric_scale: int) -> None:
+    """`within` of the vertical axis; of panels that share it after the last is drawn."""
+    if metric_scale == 100:
+        low, high = ax.get_ylim()
+        ax.set_ylim(max(low, -1), min(high, 101))
 
 
 def finish(ax: Axes, xlabel: str) -> Axes:
