@@ -92,4 +92,4 @@ def _gaps(wide: pd.DataFrame, frame: pd.DataFrame, words: str) -> list[str]:
 
 
 def _said(frame: pd.DataFrame, plan: Mapping[str, Any]) -> Sequence[str]:
-    return stats.notes(frame, plan, "test/macro_f1", rests="Rows then rest on different cells.")
+    return stats.notes(frame, plan, "test/macro_f1", rests=stats.APART)

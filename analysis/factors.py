@@ -63,8 +63,7 @@ def build(frame: pd.DataFrame, plan: Mapping[str, Any], metric: str = "test/macr
     ]
     body += [(name, NONE, NONE, _share(share)) for name, share in left.items()]
     mine = frame[frame["row"].isin(found.levels.index)]
-    rests = "Effects rest on the seeds and folds for which every one of these rows has a result."
-    used = _notes(found, names) + stats.notes(mine, plan, metric, len(pairs), rests)
+    used = _notes(found, names) + stats.notes(mine, plan, metric, len(pairs), stats.CROSSED)
     return Table(
         numeric=_numeric(terms, adjusted, left),
         caption=f"Factors of {where(plan)}: effects on {metric_title(metric)} over "

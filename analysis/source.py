@@ -1,7 +1,7 @@
 """One sweep as the figures read it: each part of the ledger once, and only when a figure asks for it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,19 +78,32 @@ class Source:
         """The rows that a figure has room for."""
         return style.shown(self.plan, self.ranking, most)
 
-    def fit(self, rows: int) -> str:
-        """The sentence of a caption about rows that were left out, "" if none was."""
-        if rows == len(self.rows):
-            return ""
-        return f" {rows} of {len(self.rows)} rows: those best on validation, and the reference."
+    def fit(self, rows: Sequence[str], able: Collection[str] | None = None, what: str = "") -> str:
+        """The sentences of a caption about rows that were left out of `rows`, "" if none was.
 
-    def pairs(self, frame: pd.DataFrame | None = None) -> str:
-        """The sentences of a caption about what a pair is, how many there are, and what is not done yet."""
-        frame = self.frame if frame is None else frame
-        metric = self.metric if self.metric in frame else VALIDATION
-        n = int(stats.per_pair(frame, metric, self.plan["unit"]).count().max()) if metric in frame else 0
+        `able`: the rows that could be drawn, those that `what` ("log epochs"); by default all.
+        """
+        every, such, said = len(self.rows), len(self.rows if able is None else able), ""
+        if such < every:
+            said += f" {such} of {every} rows {what}."
+        if len(rows) < such:
+            of = "rows" if such == every else "these rows"
+            reference = ", and the reference" if self.plan.get("reference") in rows else ""
+            said += f" {len(rows)} of {such} {of}: those best on validation{reference}."
+        return said
+
+    def pairs(self, n: int | None = None, rests: str = stats.RESTS) -> str:
+        """The sentences of a caption about what a pair is, how many there are, and what is not done yet.
+
+        `n`: how many; by default as many as the fullest row has. `rests`: what a reader has
+        to know while cells are missing; by default about differences.
+        """
+        unit = self.plan["unit"]
+        if n is None:
+            metric = self.metric if self.metric in self.frame else VALIDATION
+            n = int(stats.per_pair(self.frame, metric, unit).count().max()) if metric in self.frame else 0
         done = int((self.frame["status"] == "done").sum())
-        sentences = stats.note(n, self.plan["unit"], None, done, len(self.frame), is_leaky(self.plan))
+        sentences = stats.note(n, unit, None, done, len(self.frame), is_leaky(self.plan), rests)
         return " ".join(line for line in sentences if "signed-rank" not in line)
 
     @cached_property

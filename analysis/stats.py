@@ -21,7 +21,9 @@ Unit = Literal["fold", "seed"]
 LEVEL = 0.95
 NO_VARIATION = "no variation"
 NO_PAIR = "no common pair"
+APART = "Rows then rest on different cells."
 RESTS = "Rows then rest on different cells; a difference uses only the cells that both of its rows have."
+CROSSED = "Effects rest on the seeds and folds for which every row of the grid has a result."
 ONE_PAIR = "n = 1, no interval"
 
 

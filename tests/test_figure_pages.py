@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pytest
 from ledger_fixture import write_ledger
 from matplotlib.text import Text
 
@@ -48,10 +49,74 @@ def flat(value: float) -> dict[str, float]:
     return {METRIC: value, "val/macro_f1": value}
 
 
+@pytest.mark.parametrize("name", ["main_effects", "interactions"])
+def test_n_of_effects_counts_the_folds_in_which_every_row_of_the_grid_has_a_result(
+    tmp_path: Path, name: str
+) -> None:
+    rows = list(GRID)
+    missing = [(rows[0], 0, 2), (rows[4], 0, 3), (rows[5], 0, 4)]
+    said = drawn(written(tmp_path, rows=rows, factors=GRID, reference=None, missing=missing), name).caption
+    assert "n = 2 subject folds" in said and "Incomplete: 27 of 30 cells done." in said
+    assert "for which every row of the grid has a result" in said and "both of its rows" not in said
+
+
+@pytest.mark.parametrize("name", ["main_effects", "interactions", "robustness"])
+def test_an_interval_over_two_pairs_does_not_stretch_the_height_beyond_percentages(
+    tmp_path: Path, name: str
+) -> None:
+    def scores(row: str, seed: int | None, fold: int) -> dict[str, float]:
+        return flat(0.5 + 0.45 * fold) | {"robust/noise/0.1/macro_f1": 0.3 + 0.6 * fold}
+
+    source = written(tmp_path, rows=list(GRID), factors=GRID, reference=None, folds=2, scores=scores)
+    for ax in drawn(source, name).figure.axes:
+        low, high = ax.get_ylim()
+        assert low >= -1 and high <= 101
+
+
+def test_learning_curves_are_of_done_trials_and_count_those(tmp_path: Path) -> None:
+    def scores(row: str, seed: int | None, fold: int) -> dict[str, float]:
+        return flat(0.1 if row == "bad" and fold == 0 else 0.8)
+
+    failed = [("bad", seed, 0) for seed in range(2)]
+    source = written(
+        tmp_path, rows=("good", "bad"), reference="good", seeds=2, folds=3, failed=failed, scores=scores
+    )
+    made = drawn(source, "learning_curves")
+    ends = [line.get_ydata()[-1] for line in made.figure.axes[0].lines if len(line.get_xdata())]
+    assert ends == pytest.approx([80, 80])
+    assert "Incomplete: 10 of 12" in made.caption and "under way" not in made.caption
+
+
+def test_curves_of_trials_under_way_are_drawn_where_none_is_done_and_the_caption_says_so(
+    tmp_path: Path,
+) -> None:
+    every = [(row, 0, fold) for row in ("a", "b") for fold in range(2)]
+    source = written(tmp_path, rows=("a", "b"), reference="a", folds=2, failed=every)
+    said = drawn(source, "learning_curves").caption
+    assert "none that logs epochs is done" in said and "n = 2 subject folds" in said
+
+
 def evaluated(of: dict[str, Sequence[float]], row: str, seed: int | None, fold: int) -> dict[str, float]:
     """Scores, the lower the row's number the better; for rows in `of` also under noise of these strengths."""
     score = 0.9 - 0.05 * int(row[1:]) + 0.01 * fold
     return flat(score) | {f"robust/noise/{at:g}/macro_f1": score / 2 for at in of.get(row, ())}
+
+
+def test_robustness_is_of_the_rows_that_were_evaluated(tmp_path: Path) -> None:
+    rows = [f"r{i}" for i in range(9)]
+    both = {"r7": (0.1, 0.2), "r8": (0.1, 0.2)}
+    source = written(tmp_path, rows=rows, reference="r0", scores=lambda *key: evaluated(both, *key))
+    made = drawn(source, "robustness")
+    assert [text.get_text() for text in made.figure.legends[0].get_texts()] == ["r7", "r8"]
+    assert "10 of 45 done cells were evaluated. 2 of 9 rows were evaluated." in made.caption
+    assert "best on validation" not in made.caption
+
+
+def test_where_no_trial_was_evaluated_at_every_strength_the_way_out_is_named(tmp_path: Path) -> None:
+    apart = {"r0": (0.1,), "r1": (0.2,)}
+    source = written(tmp_path, rows=("r0", "r1"), reference="r0", scores=lambda *key: evaluated(apart, *key))
+    why = found(source, "robustness")
+    assert isinstance(why, Missing) and "shapelex evaluate sweeps/made_up.yaml --force" in str(why)
 
 
 def plan(count: int) -> dict[str, Any]:
@@ -86,6 +151,16 @@ def test_titles_of_panels_differ_and_do_not_repeat_what_all_rows_have() -> None:
     assert len(lone.splitlines()) == 3
 
 
+def test_titles_of_learning_curves_neither_touch_nor_leave_the_page(tmp_path: Path) -> None:
+    figure = drawn(
+        written(tmp_path, rows=LOSSES[8:20], reference=LOSSES[8], folds=1), "learning_curves"
+    ).figure
+    figure.draw_without_rendering()
+    titles = [ax.title for ax in figure.axes if ax.get_visible()]
+    assert len({title.get_text() for title in titles}) == 12 and apart(titles)
+    assert all(t.get_window_extent().x0 >= 0 and t.get_window_extent().x1 <= figure.bbox.x1 for t in titles)
+
+
 def one_class(row: str, seed: int | None, fold: int) -> dict[str, Any]:
     return {"per_class_f1": {"rest": 1.0}}
 
@@ -103,6 +178,13 @@ def test_long_names_of_rows_leave_room_for_dots_of_classes(tmp_path: Path) -> No
         made.figure.draw_without_rendering()
     box = made.figure.get_tightbbox()
     assert box.x0 >= 0 and box.x1 <= style.COLUMN_INCHES and box.y1 <= made.figure.get_figheight()
+
+
+def test_confusions_of_many_classes_fit_a_page(tmp_path: Path) -> None:
+    names = [f"activity {i}" for i in range(30)]
+    parts = {"confusion": np.eye(30, dtype=int).tolist(), "data": {"classes": names}}
+    figure = drawn(written(tmp_path, parts=lambda *key: parts), "confusion").figure
+    assert figure.get_figheight() <= 9.5
 
 
 def test_a_reference_that_failed_everywhere_gives_no_warning(tmp_path: Path) -> None:
