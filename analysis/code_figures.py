@@ -18,7 +18,7 @@ MOST_CODES = 64
 MOST_COLUMNS = 48  # of a heat map, each with its number
 ACROSS = 8
 PANEL_INCHES = 0.8
-NAME_LETTERS = 15
+NAME_LETTERS = 14
 CONCEPT_LETTERS = 46
 
 
@@ -86,17 +86,25 @@ def usage_inches(rows: int) -> float:
     return 0.6 + 0.17 * max(rows, 6)
 
 
+def named(lexicon: Lexicon, evidence: str) -> list[int]:
+    """The codes that any token has and that mean something by one kind of evidence, the most used first."""
+    p = lexicon.p[lexicon.evidence.index(evidence)]
+    return [int(n) for n in lexicon.order if np.isfinite(p[n]).all() and p[n].sum() > 0]
+
+
 def sub_actions(lexicon: Lexicon, evidence: str, ax: Axes | None = None, most: int = MOST_COLUMNS) -> Axes:
     """Probability that each code means each concept by one kind of evidence: concepts x codes.
 
-    Codes that any token has, at most `most`, sorted by their most probable concept, the surest first.
+    Codes that any token has, the `most` used, sorted by their most probable concept, the surest first. Raises
+    ValueError where none has a meaning.
     """
     p = lexicon.p[lexicon.evidence.index(evidence)]
     if ax is None:
         size = (PAGE_INCHES, usage_inches(len(lexicon.concepts)))
         ax = plt.subplots(figsize=size, layout="constrained")[1]
-    used = [n for n in lexicon.order[:most] if np.isfinite(p[n]).all() and p[n].sum() > 0]
-    order = sorted(used, key=lambda n: (p[n].argmax(), -p[n].max()))
+    if not (used := named(lexicon, evidence)):
+        raise ValueError(f"expected a code that {evidence} names, found none")
+    order = sorted(used[:most], key=lambda n: (p[n].argmax(), -p[n].max()))
     heat_map(
         ax, p[order].T, lexicon.concepts, [str(n) for n in order], "probability", 0, float(p[order].max())
     )

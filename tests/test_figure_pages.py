@@ -9,10 +9,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from ledger_fixture import write_ledger
+from ledger_fixture import ROWS, signature, write_ledger
+from made_up_codes_fixture import made_up_lexicon, write_lexicon
 from matplotlib.text import Text
 
-from analysis import figures, style
+from analysis import code_figures, figures, style
 from analysis.source import Drawn, Missing, Source
 
 matplotlib.use("Agg")
@@ -194,6 +195,27 @@ def test_a_reference_that_failed_everywhere_gives_no_warning(tmp_path: Path) -> 
         drawn(source, "scores").figure.draw_without_rendering()
 
 
+def test_classes_below_panels_of_similarity_do_not_touch(tmp_path: Path) -> None:
+    few = ["badminton", "running", "standing", "walking"]
+    for names, rows in ((few, 5), ([f"activity {i}" for i in range(12)], 3)):
+        store, size = tmp_path / str(rows), len(names)
+        source = written(store, rows=ROWS[:rows], reference=None, folds=1)
+        for row in ROWS[:rows]:
+            more = {"classes": np.array(names), "similarity": np.random.default_rng(0).random((size, size))}
+            write_lexicon(store, signature(row, 0, 0), made_up_lexicon(**more))
+        figure = drawn(source, "text_similarity").figure
+        figure.draw_without_rendering()
+        panels = [ax for ax in figure.axes if ax.get_title()]
+        below = [ax for ax in panels if ax.get_xlabel()]
+        assert len(panels) == rows and len(below) == 3
+        for ax in below:
+            labels = ax.get_xticklabels()
+            assert all(label.get_visible() and label.get_text() for label in labels)
+            inches = np.diff([label.get_window_extent().x0 for label in labels]) / figure.dpi
+            turned = labels[0].get_rotation()
+            assert turned in (45, 90) and inches.min() > (0.1 if turned == 90 else 0.137)
+
+
 def many_codes(count: int, concept: str) -> dict[str, Any]:
     """`count` codes, each used and named."""
     code = np.resize(np.arange(count), (12, 2, count)).astype(np.int32)
@@ -202,3 +224,30 @@ def many_codes(count: int, concept: str) -> dict[str, Any]:
         "shape": np.zeros((count, 1, 8)), "z": np.zeros((count, 3)), "code": code, "p": p,
         "evidence": np.array(["decoder"]), "concepts": np.array([concept, "hold"]),
     }  # fmt: skip
+
+
+def test_codes_without_a_column_are_counted_under_their_sub_actions(tmp_path: Path) -> None:
+    source = written(tmp_path, rows=("a",), reference=None, folds=1)
+    write_lexicon(tmp_path, signature("a", 0, 0), made_up_lexicon(**many_codes(60, "up")))
+    for name in ("sub_actions", "code_usage"):
+        assert " 12 rarer codes are left out." in drawn(source, name).caption
+
+
+def test_names_in_the_codebook_do_not_run_into_each_other(tmp_path: Path) -> None:
+    source = written(tmp_path, rows=("a",), reference=None, folds=1)
+    long = many_codes(16, "warm the hammer")
+    write_lexicon(tmp_path, signature("a", 0, 0), made_up_lexicon(**long))
+    figure = drawn(source, "codebook").figure
+    figure.draw_without_rendering()
+    assert apart([ax.title for ax in figure.axes])
+
+
+def test_a_code_that_means_something_is_shown_though_48_others_are_used_more(tmp_path: Path) -> None:
+    source = written(tmp_path, rows=("a",), reference=None, folds=1)
+    codes = many_codes(60, "up")
+    codes["p"][:, :59] = 0
+    write_lexicon(tmp_path, signature("a", 0, 0), made_up_lexicon(**codes))
+    made = drawn(source, "sub_actions")
+    assert [text.get_text() for text in made.figure.axes[0].get_xticklabels()] == ["59"]
+    lexicon, _ = source.codes
+    assert code_figures.named(lexicon, "decoder") == [59]
