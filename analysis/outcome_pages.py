@@ -201,7 +201,8 @@ def disturbances(source: Source) -> list[Drawn]:
     n = stats.per_pair(whole, UNDISTURBED, plan["unit"]).count().max()
     text = (
         "Test macro-F1 against the strength of a disturbance of the test windows, none at 0: mean and 95 % t "
-        f"interval over pairs. {source.pairs(int(n), stats.APART)}{part}{source.fit(rows, able, 'were evaluated')}"
+        f"interval over pairs. {source.pairs(int(n), stats.APART)}{part}"
+        f"{source.fit(rows, able, 'were evaluated')}"
     )
     return [Drawn(figure, text)]
 
