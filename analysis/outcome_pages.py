@@ -211,10 +211,8 @@ def _room(source: Source, able: Collection[str], most: int = style.MOST_ROWS) ->
     """Of the rows `able` those that a figure has room for."""
     rows = [row for row in source.plan["rows"] if row["name"] in able]
     reference = source.plan.get("reference")
-    ranking = source.ranking
-    validation = pd.Series(range(len(ranking), 0, -1), index=ranking, dtype="float64")
     plan = {"rows": rows, "reference": reference if reference in able else None}
-    return style.shown(plan, validation, most)
+    return style.shown(plan, [row for row in source.ranking if row in able], most)
 
 
 def _logged(curves: pd.DataFrame) -> str:
