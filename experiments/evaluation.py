@@ -9,9 +9,6 @@ Texts name codes, and enter no score.
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from threadpoolctl import threadpool_limits
-
 from experiments import classifier, data, lexicon, meaning
 from experiments.config import AugmentConfig, DataConfig, RunConfig, TrainConfig
 from experiments.data.windows import triads
@@ -22,6 +19,7 @@ from experiments.ledger import Store, read_json, write_json
 from experiments.plan import Sweep
 from experiments.robustness import Sensors, curves
 from experiments.survival import survival
+from experiments.threads import limited
 from experiments.watch import EVALUATION as FILE
 from experiments.watch import of_try
 from model import checkpoint
@@ -97,8 +95,7 @@ def evaluate(jobs: list[Job], own_process: bool) -> str | None:
     store = Store(Path(job.store))
     folder, of = store.trial(job.signature), stamp(store, job.signature)
     config = RunConfig.model_validate(job.config)
-    torch.set_num_threads(config.threads)
-    with threadpool_limits(limits=config.threads):
+    with limited(config.threads):
         loaded = data.load_split(config.data, str(job.digests["data"]), store.cache)
         training, _, test = loaded.sides(job.device)
         sensors = Sensors(training.moments.std, list(triads(loaded.channels).values()))

@@ -7,6 +7,7 @@ drawn.
 
 import io
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
@@ -21,6 +22,7 @@ from experiments.ledger import Store, write_bytes
 from experiments.metrics import BATCH
 from experiments.naming import Names
 from experiments.probe import Linear
+from experiments.threads import limited
 from experiments.watch import stamp
 from model import checkpoint
 from model.guided import GuidedVQShape
@@ -60,11 +62,18 @@ def build(store: Store, signature: str, device: str = "cpu") -> Arrays:
     if config.baseline != "none" or config.model.quantizer == "none":
         what = "quantizer none" if config.baseline == "none" else f"the baseline {config.baseline}"
         raise ValueError(f"{signature} has no codes: it is {what}")
+    with limited(config.threads):
+        return _arrays(store, folder, config, result["digests"], device)
+
+
+def _arrays(
+    store: Store, folder: Path, config: RunConfig, digests: dict[str, str | None], device: str
+) -> Arrays:
     model, probe = checkpoint.from_pretrained(folder / "model").to(device), classifier.read(folder)
-    loaded = data.load_split(config.data, str(result["digests"]["data"]), store.cache)
-    encoder = result["digests"].get("encoder")
+    loaded = data.load_split(config.data, str(digests["data"]), store.cache)
+    encoder = digests.get("encoder")
     cache = None if encoder is None else TextCache(store.cache, config.text.encoder, str(encoder))
-    names = naming.names(config, result["digests"], loaded, cache)
+    names = naming.names(config, digests, loaded, cache)
     places = _spread(len(loaded.split.train), MOST["train"])
     rows = loaded.split.test[_spread(len(loaded.split.test), MOST["test"])]
     label, whole = np.asarray(loaded.windows.label), loaded.split.train[places]
@@ -92,8 +101,8 @@ def build(store: Store, signature: str, device: str = "cpu") -> Arrays:
     found |= {k: np.array(list(v), dtype=np.str_) for k, v in texts.items()}
     if cache is not None:
         side = Side.of(loaded.windows, rows, device)
-        cosine = modality.by_class(config, result["digests"], model, side, cache)
-        use = modality.text_use(config, result["digests"], model, loaded, cache)
+        cosine = modality.by_class(config, digests, model, side, cache)
+        use = modality.text_use(config, digests, model, loaded, cache)
         found |= {k: v for k, v in (("similarity", cosine), ("text_use", use)) if v is not None}
     return found | {"named_by": np.array(names.by), "of_class": names.of_class}
 

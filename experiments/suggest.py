@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from experiments.identity import digest
 from experiments.space import Chosen
+from experiments.threads import limited
 from experiments.yamlfile import nearest
 
 Spec = dict[str, Any]  # `Word.spec`
@@ -154,14 +155,8 @@ def _one_thread(spec: Spec) -> Iterator[None]:
     if spec["sampler"]["name"] != "gp":
         yield
         return
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with limited(1):
         yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def distributions(space: dict[str, Any]) -> dict[str, BaseDistribution]:

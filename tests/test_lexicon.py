@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import Finished
 from sklearn.metrics import mean_squared_error
 
@@ -121,9 +122,15 @@ def test_a_lexicon_is_made_once_and_again_for_another_result(
 
     monkeypatch.setattr(lexicon, "build", build)
     assert lexicon.of(finished.store, signature).keys() == found.keys() and not made
+    threads = torch.get_num_threads()
     for broken in (before[:100], b"", before.replace(b"result", b"nothin")):
         path.write_bytes(broken)
-        lexicon.of(finished.store, signature)
+        torch.set_num_threads(2 * threads + 1)  # a trial has its own number, on which rounding hangs
+        try:
+            lexicon.of(finished.store, signature)
+            assert torch.get_num_threads() == 2 * threads + 1
+        finally:
+            torch.set_num_threads(threads)
         assert path.read_bytes() == before
     assert len(made) == 3
 
