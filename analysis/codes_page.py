@@ -3,6 +3,7 @@
 W held-out windows, B series of a window, K tokens of one, A axes, S shape length, N codes, T steps.
 """
 
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,6 @@ def _strip(found: Lexicon, i: int, hue: dict[str, str]) -> dict[str, Any]:
                 (t + min(1.0, t + length)) / 2 * STRIP - 2, 128 - max(height, 0), 4, abs(height), ink, told
             )
         )
-    drawn.append(svg.words(STRIP, 122, "share in the prediction", 8, "end"))
     for run in runs:
         left, wide = run.start * STRIP, (run.end - run.start) * STRIP
         drawn.append(svg.box(left, 150, wide - 1, 18, hue[run.name], f"{run.name} ({run.p:.2f})"))
@@ -155,7 +155,7 @@ def _strip(found: Lexicon, i: int, hue: dict[str, str]) -> dict[str, Any]:
         "right": label == predicted,
         "subject": int(found.subject[w]),
         "series": codes.series_names(found)[b],
-        "said": [run.name for run in runs],
+        "said": [name for name, _ in groupby(run.name for run in runs)],
         "picture": Markup(svg.drawing(STRIP, 172 if runs else 148, drawn, f"a window of {label}, read out")),
     }
 

@@ -96,6 +96,13 @@ def test_equal_neighbours_are_one_stretch_and_gaps_and_ties_say_nothing() -> Non
     assert said(one_series([3, 3], [0.0, 0.5], [0.0, 0.5]), 0) == []
 
 
+def test_a_strip_says_a_name_once_however_often_it_is_read_in_a_row() -> None:
+    plain = made_up()
+    found = made_up(code=np.zeros_like(plain.code), l=np.full(plain.l.shape, 0.1))
+    assert len(codes.readout(found, 0)) == plain.code.shape[2]
+    assert codes_page.parts(found)["strips"][0]["said"] == [found.names()[0][0]]
+
+
 def test_codes_without_names_read_nothing() -> None:
     assert codes.readout(made_up(text=False), 0) == []
 
