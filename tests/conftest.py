@@ -59,7 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.yaml").write_text(TINY)
     command = [SHAPELEX, "run", "tiny.yaml", "--workers", "2"]
-    ran = subprocess.run(command, cwd=folder, env=environment(), text=True, capture_output=True, timeout=300)
+    ran = subprocess.run(command, cwd=folder, env=environment(), text=True, capture_output=True, timeout=900)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return Finished(folder / "tiny.yaml", Store(folder / "runs"), ran.stdout)
 

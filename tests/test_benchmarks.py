@@ -34,7 +34,7 @@ def test_that_a_benchmark_compares_its_sides(name: str) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert ran.returncode == 0, ran.stderr
     assert last in ran.stdout.splitlines()[-1]

@@ -169,7 +169,7 @@ def test_killed_between_two_trials_the_same_command_goes_on(asked: Ran, ran: Ran
         path.unlink()
     command = [SHAPELEX, "evaluate", str(ran.file), "--store", str(ran.store.root), "--workers", "1"]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not ran.found() and time.monotonic() < until:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
