@@ -42,6 +42,7 @@ def parts(found: Lexicon) -> dict[str, Any]:
         "unused": len(table) - len(seen),
         "classes": [str(name) for name in found.classes],
         "named": bool(len(found.evidence)),
+        "nameless": len(found.evidence) > 0 and not found.names(),
         "evidence": [str(kind) for kind in found.evidence],
         "named_by": str(found.named_by),
     }

@@ -103,6 +103,13 @@ def test_a_strip_says_a_name_once_however_often_it_is_read_in_a_row() -> None:
     assert codes_page.parts(found)["strips"][0]["said"] == [found.names()[0][0]]
 
 
+def test_a_page_on_which_no_code_has_a_name_says_so() -> None:
+    about = {"title": "t", "lines": [], "numbers": {}}
+    assert "No code has a name" not in codes_page.page(made_up(), about)
+    alike = made_up(p=np.full_like(made_up().p, 0.3))
+    assert "No code has a name: none has a sub-action that is clear" in codes_page.page(alike, about)
+
+
 def test_codes_without_names_read_nothing() -> None:
     assert codes.readout(made_up(text=False), 0) == []
 
