@@ -75,8 +75,9 @@ def build(
             what = f"vs {plan['reference']}: mean difference with its 95 % t interval"
             notes.append(f"{what}; p: paired t test, Holm-adjusted over the {tests} of this table.")
     columns |= last
-    marks = best_marks(numeric, metric, column=2)
-    if VALIDATION in others and not marks:
+    best = validated(numeric, metric)
+    marks = best_marks(best, column=2)
+    if best.notna().any() and not marks:
         notes.append("More than two rows tie for best on validation: none is marked.")
     if numeric["failed"].any():
         columns["failed"] = [str(n) for n in numeric["failed"]]
@@ -137,14 +138,18 @@ def difference_cell(d: stats.Difference, metric: str, n: int | None = None) -> s
     return f"{show(d.mean, True)} [{show(d.low)}, {show(d.high)}]{fewer}"
 
 
-def best_marks(numeric: pd.DataFrame, metric: str, column: int) -> Marks:
-    """Bold where validation is highest, underlined where it is second; equal rows are marked alike. Of the
-    lines of `numeric` that have the metric's mean.
+def validated(numeric: pd.DataFrame, metric: str) -> pd.Series:
+    """The validation means of the lines that have the metric's."""
+    validation = numeric.get(f"{VALIDATION}/mean", pd.Series(index=numeric.index, dtype="float64"))
+    return validation.where(numeric[f"{metric}/mean"].notna())
+
+
+def best_marks(validation: pd.Series, column: int) -> Marks:
+    """Bold where validation is highest, underlined where it is second; equal rows are marked alike.
 
     Nothing is marked where more than two rows are the highest: validation then chooses nobody.
     """
-    validation = numeric.get(f"{VALIDATION}/mean", pd.Series(index=numeric.index, dtype="float64"))
-    rounded = validation.where(numeric[f"{metric}/mean"].notna()).round(12)
+    rounded = validation.round(12)
     levels = sorted(rounded.dropna().unique(), reverse=True)
     if levels and (rounded == levels[0]).sum() > 2:
         return frozenset()

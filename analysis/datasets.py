@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis import leaderboard, mixture, stats
-from analysis.ablation_tables import BEST, best_marks, difference_cell
+from analysis.ablation_tables import BEST, best_marks, difference_cell, validated
 from analysis.table import Mark, Table
 from analysis.wording import (
     NONE,
@@ -66,7 +66,7 @@ def build(sweeps: Sequence[Sweep], metric: str = "test/macro_f1") -> Table:
         numeric.append(table.assign(dataset=label, sweep=sweep.plan["sweep"]))
         head, cells = _cells(label, table, sweep, metric)
         columns[head] = cells
-        marks |= best_marks(table, metric, column)
+        marks |= best_marks(validated(table, metric), column)
         said = stats.notes(sweep.frame, sweep.plan, metric)
         for line in [*said, *mixture.budgets(sweep.frame, sweep.plan)]:
             notes.setdefault(line, []).append(label)
