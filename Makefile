@@ -2,8 +2,7 @@
 PYTHON := $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-# Modules are compiled when they are imported: of 26,000 files in the packages few ever are.
-INSTALL := pip install -q --disable-pip-version-check --no-compile -c constraints.txt
+INSTALL := pip install -q --disable-pip-version-check -c constraints.txt
 WORKERS := 2
 
 .PHONY: demo test clean
