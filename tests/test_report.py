@@ -13,7 +13,7 @@ from conftest import Finished
 from ledger_fixture import made_up_scores, write_ledger
 from typer.testing import CliRunner
 
-from analysis import load, report
+from analysis import choice, lexicon, load, report
 from analysis.source import Source
 from experiments.cli import app
 
@@ -75,6 +75,10 @@ def test_the_report_of_a_real_sweep_has_all_its_parts_and_says_what_is_missing(
     )
     assert "No trial was evaluated afterwards" in text and "shapelex evaluate tiny.yaml" in text
     assert "the sweep&#39;s only contrast" in text and "Windows, read out" in text
+    coded = choice.best_coded(load.frame(finished.store.root, "tiny"), "seed", ["plain", "text"])
+    assert coded is not None
+    nameless = not lexicon.read(finished.store.root, coded[1]).names()
+    assert ("No code has a name: none has a sub-action" in text) == nameless
     assert "variants:" in text and "git checkout" in text  # the sweep file, and where the code is
     for digest in load.digests(finished.store.root, "tiny")["data"]:
         assert digest in text
