@@ -27,7 +27,7 @@ GREY, DARK = "#999", "#333"
 
 def page(found: Lexicon, about: dict[str, Any]) -> str:
     """A whole HTML page. about: title, lines (what trial it is), numbers (name -> value of `meaning/...`)."""
-    return TEMPLATES.get_template("codes.html").render(about=about, **parts(found))
+    return TEMPLATES.get_template("codes.html").render(about=about, dictionary=parts(found))
 
 
 def parts(found: Lexicon) -> dict[str, Any]:

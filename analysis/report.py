@@ -23,13 +23,12 @@ from analysis import (
 from analysis.pictures import Picture, picture
 from analysis.source import Missing, Source
 from analysis.table import Table
-from analysis.wording import where
+from analysis.wording import AFTERWARDS, where
 
 MOST_CARDS = 48  # codes
 MOST_STRIPS = 20  # windows, one a class
 MOST_FAILED = 30  # cells, each with its error
 ERROR_LETTERS = 400
-AFTERWARDS = ("robust/", "meaning/")  # what only evaluations have
 Tell = Callable[[str], None]
 
 

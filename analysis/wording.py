@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 VALIDATION = "val/macro_f1"
+AFTERWARDS = ("robust/", "recon/", "meaning/")  # what evaluations add
 NONE = "-"
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from analysis.table import Table
 
 METRIC = "test/macro_f1"
-AFTERWARDS = ("robust/", "recon/", "meaning/")  # what evaluations add
 
 
 class Rows(StrEnum):
@@ -164,6 +163,7 @@ def _read(name: str, store: Path, metrics: list[str]) -> "tuple[pd.DataFrame, di
 
 def refuse_unknown(metrics: list[str], sweep: str, *frames: "pd.DataFrame") -> None:
     """Ends the command for a metric that no cell of these frames has."""
+    from analysis.wording import AFTERWARDS
     from experiments.yamlfile import nearest
 
     columns = [str(name) for frame in frames for name in frame]

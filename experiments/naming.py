@@ -97,7 +97,6 @@ def by_cooccurrence(count_YN: np.ndarray, of_class_YQ: np.ndarray) -> np.ndarray
 def clear(p_NQ: np.ndarray) -> np.ndarray:
     """The concept that names each code (N,): the one that is CLEAR times as probable as any other, -1 where
     none is. p_NQ may hold NaN, for codes that never occur."""
-    p_NQ = np.nan_to_num(p_NQ)
-    ranked_NQ = np.sort(np.pad(p_NQ, ((0, 0), (2, 0))), axis=1)
-    stands_N = (ranked_NQ[:, -1] > 0) & (ranked_NQ[:, -1] >= CLEAR * ranked_NQ[:, -2])
-    return np.where(stands_N, p_NQ.argmax(1), -1) if p_NQ.shape[1] else np.full(len(p_NQ), -1)
+    p_NQ = np.pad(np.nan_to_num(p_NQ), ((0, 0), (0, 2)))  # two that nothing means: there is always a second
+    second_N, first_N = np.sort(p_NQ, axis=1)[:, -2:].T
+    return np.where((first_N > 0) & (first_N >= CLEAR * second_N), p_NQ.argmax(1), -1)
