@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.code import identity
-from experiments.execute import Job, LocalExecutor
+from experiments.execute import Job
 from experiments.launch import Launch
 from experiments.ledger import Store
 from experiments.limits import Limits
+from experiments.local_executor import LocalExecutor
 from experiments.report import Summary
 from experiments.supply import Supply
 from experiments.sweep import load

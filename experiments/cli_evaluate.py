@@ -56,7 +56,7 @@ def _run(evaluations: "Evaluations", workers: int) -> None:
     from rich.progress import TimeRemainingColumn as Remaining
 
     from experiments.code import identity
-    from experiments.execute import LocalExecutor
+    from experiments.local_executor import LocalExecutor
     from experiments.printable import printable
     from experiments.screen import console
 

@@ -1,18 +1,16 @@
 """`shapelex run`: launch a sweep, show how it goes, end with its table."""
 
 import contextlib
-import os
-import re
 import shlex
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from experiments.cli_slots import slots
 from experiments.cli_sweep import (
     DEFAULT_STORE,
     StoreOption,
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from experiments.launch import Launch
     from experiments.ledger import Store
     from experiments.limits import Limits
-    from experiments.packing import Packing
     from experiments.plan import Sweep
     from experiments.supply import Supply
 
@@ -41,11 +38,17 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="trials at a time; by default one a device")
     ] = None,
-    devices: Annotated[str, typer.Option(help="cpu, or cuda:0,cuda:1; workers share them in turn")] = "cpu",
+    devices: Annotated[
+        str | None, typer.Option(help="cpu (the default), or cuda:0,cuda:1; workers share them in turn")
+    ] = None,
     per_gpu: Annotated[
         str | None, typer.Option(help="trials at a time on each GPU: a number, or auto, as many as fit")
     ] = None,
-    executor: Annotated[str, typer.Option(help="local (a process a trial) or inline")] = "local",
+    executor: Annotated[str, typer.Option(help="local (a process a trial), inline, ray or slurm")] = "local",
+    cluster: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="for ray and slurm, e.g. gpus=0.5; may be repeated"),
+    ] = None,
     only: Annotated[list[str] | None, typer.Option(help="this row or variant alone; may be repeated")] = None,
     max_trials: Annotated[int | None, typer.Option(min=1, help="start this many trials, then stop")] = None,
     time_limit: Annotated[
@@ -58,23 +61,12 @@ def run(
 ) -> None:
     """Run what is not done yet; the same command goes on after any stop."""
     from experiments import track
-    from experiments.execute import EXECUTORS
     from experiments.limits import Limits, seconds
     from experiments.studies import Studies
     from experiments.supply import Supply
     from experiments.todo import narrowed, read_data, unfinished
-    from experiments.yamlfile import nearest
 
-    if executor not in EXECUTORS:
-        fail(f"--executor {executor}: {nearest(executor, EXECUTORS)}")
-    names = [name.strip() for name in devices.split(",")]
-    if not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
-        fail(f"--devices {devices}: expected cpu, or cuda:0,cuda:1,...")
-    if missing := _missing(names):
-        fail(f"--devices {missing}: torch sees no such GPU; `shapelex doctor --devices {devices}` says why")
-    if executor == "inline" and max(workers or 1, len(names)) > 1:
-        fail("--executor inline runs one trial at a time on one device: use local for more")
-    workers, packing = _slots(workers, names, per_gpu)
+    make = slots(executor, workers, devices, per_gpu, cluster or [])
     try:
         time_s = None if time_limit is None else seconds(time_limit)
         limits = Limits(retries, max_trials, time_s, seconds(timeout))
@@ -105,7 +97,7 @@ def run(
         fail(str(error))
     supply = Supply(asked, ledger, todo, studies, lambda chosen: views.follow())
     views = Views(sweep, ledger, file, limits.trials or len(todo) + supply.left())
-    _launch(supply, partial(EXECUTORS[executor], workers, names, packing) if left else None, views, limits)
+    _launch(supply, make if left else None, views, limits)
     try:
         views.save(views.sweep)  # this launch's plan, whatever was planned since
     except OSError as error:
@@ -116,32 +108,6 @@ def run(
     print(f"This table again: shapelex table {shlex.quote(str(file))}{elsewhere(ledger)}")
     if views.stopped in SIGNALS.values():
         raise typer.Exit(130)
-
-
-def _missing(devices: list[str]) -> str:
-    """Those that torch does not see; only who asks for GPUs pays for the import."""
-    if devices == ["cpu"]:
-        return ""
-    import torch
-
-    count = torch.cuda.device_count()
-    return ",".join(name for name in devices if name != "cpu" and int(name.removeprefix("cuda:")) >= count)
-
-
-def _slots(workers: int | None, devices: list[str], per_gpu: str | None) -> "tuple[int, Packing | None]":
-    """How many trials at a time, and who says how many on each device."""
-    from experiments.packing import Packing
-
-    if per_gpu is None:
-        return workers or len(devices), None
-    if "cpu" in devices:
-        fail("--per-gpu is for GPUs: name them with --devices cuda:0,cuda:1,...")
-    if per_gpu == "auto":
-        return workers or os.cpu_count() or 1, Packing(None)
-    if not per_gpu.isdecimal() or int(per_gpu) < 1:
-        fail(f"--per-gpu {per_gpu}: expected a number from 1, or auto")
-    most = int(per_gpu) * len(devices)
-    return min(workers or most, most), Packing(int(per_gpu))
 
 
 class Views:
@@ -200,6 +166,8 @@ class Views:
 
 
 def _launch(supply: "Supply", make: "Callable[[], Executor] | None", views: Views, limits: "Limits") -> None:
+    from experiments.node import Unfit
+
     patience_s = 60.0
     try:
         from experiments.code import identity
@@ -214,6 +182,10 @@ def _launch(supply: "Supply", make: "Callable[[], Executor] | None", views: View
             views.screen.note(str(summary))
             with contextlib.suppress(OSError):
                 views.follow()  # what other launches' studies chose
+    except Unfit as error:
+        views.screen.close()
+        patience_s = 0.0
+        fail(str(error), 1)
     except (KeyboardInterrupt, SystemExit):
         views.screen.close()
         print("stopped at once. The same command goes on.")

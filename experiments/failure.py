@@ -52,6 +52,18 @@ def note(trial: Path, word: str, detail: str) -> None:
         lease.note(trial, max([0, *lease.attempts(trial)]), word, detail)
 
 
+def count(trial: Path, how: str | None, hung_s: float | None) -> list[dict[str, Any]]:
+    """The history of a trial, with how it has just ended where that is a failure; [] where it is none.
+    hung_s: without progress, until it was killed."""
+    if how in ("pre-empted", "disk full"):
+        return []
+    if hung_s is not None:
+        note(trial, "timed out", f"no progress for {hung_s:.0f} s")
+    elif how not in ("out of memory", "crashed"):  # which it noted itself
+        note(trial, "crashed", how or "it returned without a result")
+    return lease.history(trial)
+
+
 def given_up(asked: dict[str, Any], history: list[dict[str, Any]]) -> dict[str, Any]:
     """The failed result of a trial that was asked for so, and has used up its tries."""
     return {

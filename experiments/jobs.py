@@ -67,6 +67,8 @@ class Jobs:
         while not (ended := executor.poll(POLL_S)):
             if texts := encoded(log):
                 report.progress(*texts, ["encoding texts"])
+            if executor.queued(task):
+                since.forget("prepare")
             hung = since.same_s("prepare", texts) > limits.timeout_s
             if not killed and (hung or limits.over(began)):
                 killed = True

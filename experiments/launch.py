@@ -7,15 +7,16 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from experiments import failure, lease
 from experiments.code import Code
-from experiments.execute import POLL_S, Executor, Task
+from experiments.execute import GONE, POLL_S, UNFIT, Executor, Task
 from experiments.failure import Again
 from experiments.jobs import Jobs
 from experiments.limits import Limits
-from experiments.progress import Since, shown
+from experiments.progress import Since, epochs_done, shown
 from experiments.queue import Queue
 from experiments.report import Report, Summary
 from experiments.room import Room
@@ -25,7 +26,6 @@ from experiments.tally import Tally
 SHOW_S = 0.5
 LOOK_S = 2.0  # between looks at time-outs, at other launches' trials, and at a disk that was full
 GRACE_S = 30.0  # for running trials to give themselves back
-NOTED = ("out of memory", "crashed")  # by the trial itself
 
 
 class Launch:
@@ -45,7 +45,8 @@ class Launch:
         self.jobs = Jobs(self.store, code)
         self.trials = self.jobs.trials
         self.queue = Queue(lambda signature: self.trials[signature].stage)
-        self.running: dict[str, Task] = {}
+        self.running = dict[str, Task]()
+        self.reached = dict[str, int]()  # epochs that a trial had done when it was last started
         self.hung, self.elsewhere, self.since = set[str](), set[str](), Since()
         self.ends: deque[tuple[str, str | None]] = deque()  # that wait for a disk with room
         self.doomed: dict[str, list[dict[str, Any]]] = {}  # cells of studies without a choice, and why
@@ -180,9 +181,10 @@ class Launch:
         how = self.how(signature)
         if how is None:
             return self.give_up(signature)
-        task = Task("run", [self.jobs.make(signature, device, how.recompute)], self.log)
+        task = Task("run", [self.jobs.make(signature, device, how.recompute)], self.log, how.alone)
         self.executor.start(task)
         self.running[signature], self.started = task, self.started + 1
+        self.reached[signature] = epochs_done(trial)
 
     def take_ends(self) -> None:
         """Deal with ended trials."""
@@ -199,18 +201,14 @@ class Launch:
         cost = (self.store.result(signature) or {}).get("cost", {})
         self.executor.learn(self.running[signature], how, cost.get("peak_gpu_memory_mb"))
         if not self.take(signature):
+            other = lease.running(trial)  # or this one, on a machine that is out of reach
+            if how not in ("held", "lost", "pruned") and not (how is None and other):
+                self.count(signature, how, trial)
             if how == "pruned":
                 self.forget(signature)
-            elif how in ("held", "lost") or lease.running(trial):
+            elif how in ("held", "lost") or other:
                 self.elsewhere.add(signature)
             else:
-                if how not in ("pre-empted", "disk full", *NOTED):
-                    hung = (
-                        f"no progress for {self.limits.timeout_s:.0f} s" if signature in self.hung else None
-                    )
-                    how = how or "it returned without a result"
-                    failure.note(trial, "timed out" if hung else "crashed", hung or how)
-                self.say_again(signature, how)
                 self.queue.push(signature, first=how != "disk full", alone=self.alone(signature))
         if how == "disk full":
             self.room.pause("a trial was stopped by it")
@@ -219,9 +217,13 @@ class Launch:
         self.hung.discard(signature)
         self.since.forget(signature)
 
-    def say_again(self, signature: str, how: str | None) -> None:
-        history = lease.history(self.store.trial(signature))
-        if history and how not in ("pre-empted", "disk full"):
+    def count(self, signature: str, how: str | None, trial: Path) -> None:
+        """Note how a trial ended without a result, where that may be its own fault."""
+        if how is not None and how.startswith(UNFIT):
+            return self.report.note(how)
+        got_on = how == GONE and epochs_done(trial) > self.reached[signature]
+        hung_s = self.limits.timeout_s if signature in self.hung else None
+        if not got_on and (history := failure.count(trial, how, hung_s)):
             last, goes = history[-1], "trying again" if self.how(signature) else "giving up"
             label = self.trials[signature].label
             self.report.note(f"{label}: {last['end']} ({last['detail']}), failure {len(history)}; {goes}")
@@ -269,7 +271,8 @@ class Launch:
             self.executor.interrupt()  # again, lest one started while it was first said
         self.room.look()
         for signature, task in self.running.items():
-            same_s = self.since.same_s(signature, shown(self.store.trial(signature)))
+            sight = shown(self.store.trial(signature))
+            same_s = 0.0 if self.executor.queued(task) else self.since.same_s(signature, sight)
             if same_s > self.limits.timeout_s and signature not in self.hung:
                 self.hung.add(signature)
                 self.executor.kill(task)

@@ -14,6 +14,7 @@ import optuna
 import pytest
 
 from experiments import lease
+from experiments.code import source_hash
 from experiments.execute import Job, Task
 from experiments.ledger import Store
 from experiments.plan import Sweep
@@ -81,8 +82,9 @@ def store(tmp_path: Path, new_store: Callable[[Path], Store]) -> Store:
 
 def jobs_of(sweep: Sweep, store: Store) -> list[Job]:
     """A job for each of the sweep's trials, in the plan's order."""
+    code = source_hash()
     return [
-        Job(s, config.model_dump(mode="json"), sweep.digests[s], str(store.root), "cpu", "code", time.time())
+        Job(s, config.model_dump(mode="json"), sweep.digests[s], str(store.root), "cpu", code, time.time())
         for s, config in sweep.configs.items()
     ]
 

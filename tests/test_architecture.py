@@ -14,9 +14,11 @@ ONLY = {  # package -> the modules that alone may import it
     "mlflow": {"experiments/track.py"},
     "lightning": {"experiments/lit.py", "experiments/train.py"},
     "openai": {"experiments/llm.py"},
+    "ray": {"experiments/ray_executor.py"},
+    "submitit": {"experiments/slurm_executor.py"},
     "yaml": {"experiments/yamlfile.py"},
 }
-LAZY = ("torch", "mlflow", "openai", "optuna", "pandas", "lightning", "sklearn", "matplotlib")
+LAZY = ("torch", "mlflow", "openai", "optuna", "pandas", "lightning", "ray", "sklearn", "matplotlib")
 
 
 def imports(path: Path) -> set[str]:

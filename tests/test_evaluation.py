@@ -16,7 +16,7 @@ from test_trial import forbid
 from typer.testing import CliRunner
 
 from analysis import load as ledger
-from experiments import captions, code, data, encoder, evaluation, execute, robustness
+from experiments import captions, code, data, encoder, evaluation, local_executor, robustness
 from experiments.cli import app
 from experiments.config import RunConfig
 from experiments.evaluations import Evaluations
@@ -148,7 +148,7 @@ def test_a_broken_model_is_named_the_others_are_evaluated_and_the_status_is_1(
         path.unlink()
     (ran.store.trial(broken) / "model/model.safetensors").write_bytes(b"torn")
     (ran.store.trial(gone) / "model/probe.npz").unlink()
-    monkeypatch.setattr(execute, "LocalExecutor", InlineExecutor)
+    monkeypatch.setattr(local_executor, "LocalExecutor", InlineExecutor)
     command = ["evaluate", str(ran.file), "--store", str(ran.store.root), "--workers", "1"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 1, done.output

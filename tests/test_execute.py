@@ -1,4 +1,6 @@
-"""What every executor must do, and what the local one does about signals, deaths and orphans."""
+"""What every executor must do, and what the local one does about signals, deaths and orphans.
+
+Ray runs on a cluster of one faked node with two fake GPUs, Slurm's jobs on submitit's local executor."""
 
 import multiprocessing
 import os
@@ -10,13 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from cluster_fixture import ray_cluster
 from conftest import MICRO, SHAPELEX, Finished, environment, task_of
 from typer.testing import CliRunner
 
-from experiments import execute, lease
+from experiments import lease, local_executor
 from experiments.cli import app
-from experiments.execute import EXECUTORS, Executor, Job, LocalExecutor, Task
+from experiments.cluster import RayCluster, SlurmCluster
+from experiments.execute import EXECUTORS, Executor, InlineExecutor, Job, Task
 from experiments.ledger import Store
+from experiments.local_executor import LocalExecutor
 from experiments.progress import epochs_done
 
 Jobs = Callable[[str], list[Job]]
@@ -25,9 +30,20 @@ ENDLESS = "plain: {train.epochs: 1000000}"
 NO_SERVER = "http://127.0.0.1:9"
 
 
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with ray_cluster(2) as cluster:
+        yield cluster.address
+
+
 @pytest.fixture(params=EXECUTORS)
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    made = EXECUTORS[request.param](2, ["one", "two"])
+    devices, cluster = ["one", "two"], None
+    if request.param == "ray":
+        devices, cluster = ["cpu"], RayCluster(address=request.getfixturevalue("address"), gpus=0.5)
+    if request.param == "slurm":
+        devices, cluster = ["cpu"], SlurmCluster(local=True)
+    made = EXECUTORS[request.param](2, devices, None, cluster)
     yield made
     made.close()
 
@@ -93,11 +109,44 @@ def test_a_job_that_dies_is_reported_with_how_and_its_device_is_handed_on(
     assert None in deaths and set(deaths) <= {None, "held"}
 
 
-def test_close_leaves_no_process(executor: Executor, jobs: Jobs) -> None:
-    (job,) = jobs(ENDLESS if isinstance(executor, LocalExecutor) else QUICK)
-    executor.start(task_of(job))
+def train(executor: Executor, store: Store, jobs: Jobs) -> tuple[Task, Path]:
+    """A trial that never ends, once it has done an epoch more."""
+    (job,) = jobs(ENDLESS)
+    task, trial = task_of(job), store.trial(job.signature)
+    before = epochs_done(trial)
+    executor.start(task)
+
+    def further() -> bool:
+        assert executor.poll(0.1) == []
+        return epochs_done(trial) > before + 1
+
+    wait_for(further)
+    assert not executor.queued(task)
+    return task, trial
+
+
+def test_close_leaves_no_process(executor: Executor, store: Store, jobs: Jobs) -> None:
+    if isinstance(executor, InlineExecutor):
+        return executor.close()
+    _, trial = train(executor, store, jobs)
     executor.close()
+    wait_for(lambda: lease.running(trial) is None, timeout_s=10)
     assert multiprocessing.active_children() == []
+
+
+def test_what_runs_gives_itself_back_where_it_is_asked_to_and_goes_on_from_there(
+    executor: Executor, store: Store, jobs: Jobs
+) -> None:
+    if isinstance(executor, InlineExecutor):
+        pytest.skip("it runs in the process that would ask")
+    task, trial = train(executor, store, jobs)
+    executor.interrupt()
+    assert ended(executor) == [(task, "pre-empted")]
+    assert (lease.live(trial) / "checkpoint").exists() and lease.running(trial) is None
+    task, _ = train(executor, store, jobs)
+    executor.kill(task)
+    ((_, how),) = ended(executor)
+    assert how not in (None, "pre-empted") and len(executor.free) == 2
 
 
 def test_local_slots_share_the_devices_in_turn() -> None:
@@ -171,7 +220,7 @@ def test_a_ctrl_c_that_comes_while_the_server_starts_is_not_lost(monkeypatch: py
         signal.raise_signal(signal.SIGINT)
         reached.append("the end")
 
-    monkeypatch.setattr(execute.forkserver, "ensure_running", interrupted)
+    monkeypatch.setattr(local_executor.forkserver, "ensure_running", interrupted)
     with pytest.raises(KeyboardInterrupt):
         LocalExecutor(1, ["cpu"])
     assert reached == ["the end"] and dict(os.environ) == before

@@ -17,10 +17,11 @@ from test_launch import Log, launch_of
 from test_trial import numbers
 
 from experiments import attempt, failure, launch, lease, ledger, lit, measure, trial
-from experiments.execute import InlineExecutor, Job, LocalExecutor, Task
+from experiments.execute import InlineExecutor, Job, Task
 from experiments.failure import Again
 from experiments.ledger import Store
 from experiments.limits import Limits
+from experiments.local_executor import LocalExecutor
 from experiments.sweep import load
 from experiments.todo import unfinished
 

@@ -22,10 +22,11 @@ from experiments import background, lease, track
 from experiments.cli import app
 from experiments.cli_run import SIGNALS
 from experiments.code import Code
-from experiments.execute import InlineExecutor, LocalExecutor, Task
+from experiments.execute import InlineExecutor, Task
 from experiments.launch import Launch
 from experiments.ledger import Store
 from experiments.limits import Limits
+from experiments.local_executor import LocalExecutor
 from experiments.plan import Sweep
 from experiments.report import Summary
 from experiments.supply import Supply

@@ -6,8 +6,9 @@ import pytest
 from conftest import Finished
 from test_execute import ended, task_of
 
-from experiments import execute
-from experiments.execute import Job, LocalExecutor
+from experiments import local_executor
+from experiments.execute import Job
+from experiments.local_executor import LocalExecutor
 from experiments.packing import Packing, Use
 
 
@@ -26,8 +27,8 @@ class Gpus:
 
 def packed(monkeypatch: pytest.MonkeyPatch, packing: Packing, workers: int) -> LocalExecutor:
     gpus = Gpus()
-    monkeypatch.setattr(execute, "sample", gpus.sample)
-    monkeypatch.setattr(execute, "LOOK_S", 1000.0)
+    monkeypatch.setattr(local_executor, "sample", gpus.sample)
+    monkeypatch.setattr(local_executor, "LOOK_S", 1000.0)
     gpus.executor = LocalExecutor(workers, ["cuda:0", "cuda:1"], packing)
     return gpus.executor
 
