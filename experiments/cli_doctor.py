@@ -16,8 +16,16 @@ def doctor(
         typer.Option("--store", envvar="SHAPELEX_STORE", help="folder that holds everything that was run"),
     ] = Path("runs"),
     devices: Annotated[str, typer.Option(help="those that you would run on: cpu, or cuda:0,cuda:1")] = "cpu",
+    executor: Annotated[str, typer.Option(help="ray or slurm: its machines are asked too")] = "local",
+    cluster: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="as `run` takes it; may be repeated")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="slots of the cluster to ask, 8 by default")
+    ] = None,
 ) -> None:
     """Check versions, store, disk, GPUs, limits, leases, databases, caches; status 1 if one is broken."""
+    from experiments.cli_slots import slots
     from experiments.doctor import findings
     from experiments.printable import printable
 
@@ -25,7 +33,10 @@ def doctor(
     if not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
         fail(f"--devices {devices}: expected cpu, or cuda:0,cuda:1,...")
     counts = Counter[str]()
-    for found in findings(store, names):
+    on = None
+    if executor != "local" or cluster:
+        on = slots(executor, workers, None, None, cluster or []), workers
+    for found in findings(store, names, on):
         counts[found.mark] += 1
         print(f"{found.mark:<7} {printable(found.what)}", flush=True)
         if found.todo:

@@ -5,13 +5,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from experiments import doctor_machine, doctor_records, doctor_store
+from experiments import doctor_machine, doctor_nodes, doctor_records, doctor_store
+from experiments.execute import Executor
 from experiments.finding import Finding, broken, one_line
 from experiments.ledger import Store
 
+Cluster = tuple[Callable[[], Executor], int | None]
 
-def findings(store: Path, devices: list[str]) -> Iterator[Finding]:
-    """One after another, as they are found; a check that fails is itself a finding."""
+
+def findings(store: Path, devices: list[str], cluster: Cluster | None = None) -> Iterator[Finding]:
+    """One after another, as they are found; a check that fails is itself a finding. cluster: what makes its
+    executor, and how many slots are to be asked."""
     gpus = doctor_machine.Devices(devices)  # they answer while the rest is looked at
     try:
         yield from _checked("versions", doctor_machine.versions)
@@ -28,6 +32,8 @@ def findings(store: Path, devices: list[str]) -> Iterator[Finding]:
             yield from _checked("cache", partial(doctor_records.caches, Store(store).cache))
         yield from _checked("limits", doctor_machine.limits)
         yield from _checked("devices", gpus.findings)
+        if cluster is not None:
+            yield from _checked("cluster", partial(doctor_nodes.nodes, store, *cluster))
     finally:
         gpus.close()
 

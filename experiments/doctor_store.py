@@ -24,6 +24,8 @@ PASSING = {"tmpfs": "gone when the machine restarts", "overlay": "gone with the 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}")  # how `ledger` and `clock` name what they are still writing
 FOLDERS = ("cache", "code", "stages", "sweeps", "trials")
 LEFT_S = 3600.0
+LATE_S = 10  # that times of files may be old: a lease is stale after 60 s without a heart beat
+MOUNT = "mount it so that flock reaches all machines: docs/clusters.md says how"
 LEAST = 64 * 2**20
 HOLD = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()"  # noqa: E501
 
@@ -57,7 +59,7 @@ def place(store: Path) -> Iterator[Finding]:
 
 def system(folder: Path) -> Iterator[Finding]:
     """What the file system of `folder` is, and whether it does what the ledger builds on."""
-    kind, at = _mount(folder)
+    kind, at, options = _mount(folder)
     probe = folder / f".doctor.{uuid.uuid4().hex}"
     try:
         probe.mkdir()
@@ -75,9 +77,14 @@ def system(folder: Path) -> Iterator[Finding]:
     where = f"{kind} at {at}"
     if locks:
         yield broken(f"{where}: {locks}", "a local file system for --store, or mount it with locks")
+    elif why := _alone(options):
+        yield broken(f"{where}: locks of this machine do not reach others ({why})", MOUNT)
     elif NETWORK.fullmatch(kind):
         todo = "SQLite on it is unsafe from several machines: set MLFLOW_TRACKING_URI to a server"
         yield look(f"{where} is a network's; renames and locks of this machine work", todo)
+        if kind.startswith("nfs") and (late_s := _late_s(options)) > LATE_S:
+            what = f"{where} shows what other machines write up to {late_s} s late: live trials may look dead"
+            yield look(what, f"mount it with actimeo={LATE_S}")
     elif kind in PASSING:
         yield look(
             f"{where}: {PASSING[kind]}; renames and locks work", "a --store that stays, for what you keep"
@@ -150,16 +157,30 @@ def _resolution(probe: Path) -> str:
     return next((name for step, name in steps if left == 123_456_789 // step * step), "1 s or more")
 
 
-def _mount(folder: Path) -> tuple[str, str]:
-    """Type and place of the file system of `folder`, as the kernel lists them; the last one hides others."""
-    best, real = ("unknown file system", "?"), str(folder.resolve())
+def _alone(options: list[str]) -> str:
+    """The mount option that keeps flock to this machine; "" where none does (nfs(5), mount.lustre(8))."""
+    return next(
+        (o for o in options if o in ("nolock", "local_lock=flock", "local_lock=all", "localflock")), ""
+    )
+
+
+def _late_s(options: list[str]) -> int:
+    """Seconds for which NFS may show old times of a file: acregmax, 60 where nothing is said (nfs(5))."""
+    given = dict(option.partition("=")[::2] for option in options)
+    return 0 if "noac" in given else int(given.get("acregmax") or 60)
+
+
+def _mount(folder: Path) -> tuple[str, str, list[str]]:
+    """Type, place and options of the file system of `folder`, as the kernel lists them; the last one hides
+    others."""
+    best, real = ("unknown file system", "?", list[str]()), str(folder.resolve())
     with suppress(OSError):
         for line in Path("/proc/mounts").read_text().splitlines():
-            _, at, kind, *_ = line.split(" ")
+            _, at, kind, options, *_ = line.split(" ")
             at = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), at)
             inside = real == at or real.startswith(at.rstrip("/") + "/")
             if inside and (best[1] == "?" or len(at) >= len(best[1])):
-                best = kind, at
+                best = kind, at, options.split(",")
     return best
 
 

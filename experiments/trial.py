@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from threadpoolctl import ThreadpoolController
 
-from experiments import data, failure, stage
+from experiments import data, doctor_nodes, failure, stage
 from experiments.attempt import Attempt, Clock, Stopped
 from experiments.code import ORIGIN, lay
 from experiments.config import RunConfig
@@ -146,4 +146,5 @@ CALLS: dict[str, Callable[[list[Job], bool], str | None]] = {
     "prepare": prepare,
     "run": run,
     "evaluate": evaluate,
+    "look": doctor_nodes.answer,
 }

@@ -2,8 +2,10 @@
 
 import fcntl
 import http.server
+import json
 import os
 import resource
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import pytest
 from conftest import environment
 from typer.testing import CliRunner
 
-from experiments import doctor_machine, doctor_records, doctor_store, lease
+from experiments import doctor_machine, doctor_nodes, doctor_records, doctor_store, lease
 from experiments.cli import app
 from experiments.finding import Finding
 from experiments.ledger import Store
@@ -420,3 +422,50 @@ def test_a_check_that_fails_is_a_finding_and_the_others_go_on(
         and "broken  disk could not be looked at: RuntimeError: odd thing" in answer.output
     )
     assert answer.output.splitlines()[-1].endswith("1 broken")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "mark", "words"),
+    [
+        ("nfs4", "rw,hard,actimeo=10,acregmax=10", "look", "SQLite on it is unsafe"),
+        ("nfs4", "rw,hard", "look", "up to 60 s late"),
+        ("nfs", "rw,nolock", "broken", "do not reach others (nolock)"),
+        ("nfs", "rw,local_lock=flock", "broken", "do not reach others (local_lock=flock)"),
+        ("lustre", "rw,localflock", "broken", "do not reach others (localflock)"),
+    ],
+)
+def test_a_shared_folder_is_judged_by_how_it_is_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, options: str, mark: str, words: str
+) -> None:
+    monkeypatch.setattr(doctor_store, "_mount", lambda folder: (kind, "/shared", options.split(",")))
+    found = [one for one in doctor_store.system(tmp_path) if one.mark != "ok"]
+    assert found[-1].mark == mark and found[-1].todo and words in found[-1].what + found[-1].todo
+    assert ("broken" in [one.mark for one in found]) == (mark == "broken")
+
+
+def test_the_options_of_a_mount_are_read_where_the_kernel_lists_them() -> None:
+    kind, at, options = doctor_store._mount(Path("/proc"))
+    assert (kind, at) == ("proc", "/proc") and "rw" in options
+
+
+def test_the_machines_of_a_cluster_are_asked_by_a_task_that_runs_there(tmp_path: Path) -> None:
+    command = ["doctor", "--store", str(tmp_path / "runs"), "--executor", "slurm", "--cluster", "local=true"]
+    ran = CliRunner().invoke(app, [*command, "--workers", "2"])
+    assert f"1 machines of the cluster answered: {socket.gethostname()}" in ran.output
+    assert not list((tmp_path / "runs").glob(".doctor*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"token": "another's"}, "does not see what is written here"),
+        ({"locked": False}, "gets a lock that this machine holds"),
+        ({"device": "RuntimeError: no CUDA"}, "can't train: RuntimeError: no CUDA"),
+        ({"versions": {"torch": "1.0"}}, "other versions than this machine: torch 1.0"),
+    ],
+)
+def test_a_machine_that_is_not_fit_is_named(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    told = {"host": "node7", "token": tmp_path.name, "locked": True, "device": None, "versions": {}}
+    (tmp_path / "a.json").write_text(json.dumps(told | change))
+    found = bad(doctor_nodes._judged(tmp_path))
+    assert found.what.startswith("node7") and words in found.what
