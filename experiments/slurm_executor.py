@@ -4,6 +4,7 @@ A trial gives itself back when its job is pre-empted, or 90 s before it runs out
 and the coordinator hands it out again; a job that Slurm itself requeues meets the trial's lease.
 """
 
+import logging
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from experiments.cluster import SlurmCluster
 from experiments.execute import GONE, UNFIT, Task
 from experiments.node import Unfit, absolute, unfit
 
-ASK_S = 30  # between questions to Slurm's accounting
+ASK_S = 30  # between questions to squeue, at most
+REFUSED_S = 600.0  # for which sbatch may refuse once it has taken jobs: a controller that restarts
 LATE_S = 15.0  # that a result may come after its job's end, on a file system that is slow to tell
 STATES = {"NODE_FAIL": GONE, "BOOT_FAIL": GONE, "PREEMPTED": "pre-empted"}
 AT_ONCE = 500  # jobs that a command names
@@ -54,7 +56,7 @@ class SlurmExecutor:
         self.submitter: Any = None
         self.new, self.sent, self.bad = list[Task](), list[Sent](), set[str]()
         self.asked = self.proven = False
-        self.again = 0.0  # when sbatch is asked again after it refused
+        self.again = self.refused_at = 0.0  # when sbatch is asked again, and since when it refuses
 
     @property
     def free(self) -> list[str]:
@@ -64,26 +66,31 @@ class SlurmExecutor:
         self.new.append(task)  # `poll` submits what has come together
 
     def _submit(self) -> None:
-        from submitit.core.utils import FailedSubmissionError
+        from submitit.core.utils import FailedSubmissionError, UncompletedJobError
 
         tasks = [absolute(task, self.device) for task in self.new]
         self.submitter = self.submitter or self._submitter(tasks[0])
         try:
             with self.submitter.batch():
                 jobs = [self.submitter.submit(work, task) for task in tasks]
-        except (FailedSubmissionError, OSError) as error:
-            if not self.proven:
+        except (FailedSubmissionError, UncompletedJobError, OSError) as error:
+            now = time.monotonic()
+            self.refused_at = self.refused_at or now
+            if not self.proven or now - self.refused_at > REFUSED_S:
                 raise Unfit(f"sbatch refused: {' '.join(str(error).split())[-300:]}") from None
-            self.again = time.monotonic() + ASK_S
+            self.again = now + ASK_S
             return
+        self.refused_at = 0.0
         self.sent += [Sent(task, job) for task, job in zip(self.new, jobs, strict=True)]
         self.new = []
 
     def _submitter(self, task: Task) -> Any:
         import submitit
-        from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
+        from submitit.core.logger import get_logger
+        from submitit.slurm.slurm import SlurmJob
 
-        SlurmJob.watcher = SlurmInfoWatcher(delay_s=ASK_S)
+        get_logger().setLevel(logging.ERROR)
+        SlurmJob.watcher = _watcher()
         ask, kind = self.cluster, "local" if self.cluster.local else "slurm"
         made = submitit.AutoExecutor(task.log.parent / "slurm" / "%j", kind)
         told = {
@@ -146,6 +153,8 @@ class SlurmExecutor:
             self.submitter = None  # the next asks for other machines
         else:
             self.proven = True
+        if how == "pre-empted" and not self.cluster.local:
+            _scancel([], [sent])  # or Slurm would run it again beside the next one
         shutil.rmtree(paths.folder, ignore_errors=True)
         return sent.task, how
 
@@ -160,7 +169,7 @@ class SlurmExecutor:
                 sent.job._process.send_signal(signal.SIGTERM)  # which its controller hands on
         else:
             _scancel(["--state=PENDING"], waiting)
-            _scancel(["--signal=USR2"], self.sent)
+            _scancel(["--signal=TERM"], self.sent)
         return [(task, "pre-empted") for task in back]
 
     def _queued(self, sent: Sent) -> bool:
@@ -191,6 +200,25 @@ class SlurmExecutor:
         else:
             _scancel([], self.sent)
         self.new, self.sent = [], []
+
+
+def _watcher() -> Any:
+    """What submitit asks how jobs are. Its own asks sacct, which says nothing where Slurm keeps no database;
+    squeue lists a job for minutes after its end."""
+    from submitit.slurm.slurm import SlurmInfoWatcher
+
+    class Squeue(SlurmInfoWatcher):
+        def _make_command(self) -> list[str] | None:
+            command = ["squeue", "--me", "--states=all", "--format=%i|%T|%N"]
+            return command if self._registered - self._finished else None
+
+        def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
+            lines = (string if isinstance(string, str) else string.decode()).splitlines()[1:]
+            found = super().read_info("\n".join(["JobID|State|NodeList", *lines]))
+            missing = self._registered - self._finished - found.keys()
+            return found | {job: {"State": "FORGOTTEN"} for job in missing}
+
+    return Squeue(delay_s=ASK_S)
 
 
 def _scancel(words: list[str], sent: list[Sent]) -> None:

@@ -17,6 +17,7 @@ SMALLEST = {  # a benchmark's quickest options, and what its last line then says
     "planning": ("--cells 100 --repeats 1", "half failed"),
     "recompute": ("--small --batch 4 --steps 1", "times less memory"),
     "tables": ("--cells 400", "ratio"),
+    "scale": ("--cells 100 --running 10", "GPUs that trials"),
     "overhead": ("--noops 20 --epochs 5 --trials 1 --workers 1", "ratio"),
 }
 
