@@ -182,9 +182,9 @@ class Launch:
         if how is None:
             return self.give_up(signature)
         task = Task("run", [self.jobs.make(signature, device, how.recompute)], self.log, how.alone)
+        self.reached[signature] = epochs_done(trial)
         self.executor.start(task)
         self.running[signature], self.started = task, self.started + 1
-        self.reached[signature] = epochs_done(trial)
 
     def take_ends(self) -> None:
         """Deal with ended trials."""

@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 def write_bytes(path: Path, data: bytes, sync: bool = True, make: bool = True) -> None:
     """Atomic: written beside `path`, synced, renamed. Without `sync`, a power cut may leave an empty file;
-    without `make`, a folder that is gone raises FileNotFoundError."""
+    without `make`, a folder that is gone raises FileNotFoundError, also where NFS has other words for it."""
     if make:
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -36,8 +36,11 @@ def write_bytes(path: Path, data: bytes, sync: bool = True, make: bool = True) -
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno == errno.ESTALE and not make:
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(path)) from None
         raise
 
 
@@ -71,12 +74,21 @@ def keep_json(path: Path, value: Any) -> None:
         write_json(path, value)
 
 
+def _read(path: Path | str, tries: int = 3) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:  # NFS: another machine has just put a new file in its place
+        if error.errno != errno.ESTALE or tries == 1:
+            raise
+    return _read(path, tries - 1)
+
+
 def read_json(path: Path | str) -> Any:
     """The file's value, or None where it is missing, a folder or not whole. Raises OSError where a disk or a
     server fails: what can't be read now is not gone."""
     try:
-        with open(path, "rb") as file:
-            return json.loads(file.read())
+        return json.loads(_read(path))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
     except OSError as error:

@@ -7,7 +7,7 @@ from conftest import MICRO
 from typer.testing import CliRunner
 
 from experiments.cli import app
-from experiments.cluster import RayCluster, SlurmCluster, parse
+from experiments.cluster import CLUSTERS, Cluster, RayCluster, SlurmCluster, parse
 
 
 def test_words_become_settings_with_their_units() -> None:
@@ -61,3 +61,11 @@ def test_what_can_not_be_is_one_line(tmp_path: Path, command: str, line: str) ->
     ran = CliRunner().invoke(app, ["run", str(file), *store, *command.split()])
     assert ran.exit_code in (1, 2) and line in ran.output.splitlines()[-1], ran.output
     assert not list((tmp_path / "runs").glob("trials/*"))
+
+
+@pytest.mark.parametrize("kind", CLUSTERS.values())
+def test_every_word_of_cluster_has_its_line_in_the_docs(kind: type[Cluster]) -> None:
+    text = (Path(__file__).parent.parent / "docs/clusters.md").read_text()
+    section = text.split("## Ray" if kind is RayCluster else "## Slurm")[1].split("\n## ")[0]
+    for name in kind.model_fields:
+        assert f"`{name}`" in section or f"`{name}=" in section, name

@@ -17,7 +17,7 @@ from test_launch import Log, launch_of
 from test_trial import numbers
 
 from experiments import attempt, failure, launch, lease, ledger, lit, measure, trial
-from experiments.execute import InlineExecutor, Job, Task
+from experiments.execute import GONE, InlineExecutor, Job, Task
 from experiments.failure import Again
 from experiments.ledger import Store
 from experiments.limits import Limits
@@ -355,3 +355,37 @@ def test_a_clock_that_is_set_back_changes_no_number(
     assert numbers(store, job) == whole
     result = store.result(job.signature)
     assert result is not None and min(result["cost"].values()) >= 0
+
+
+class Losing(InlineExecutor):
+    """Loses the machine of each of the first trials that it starts, after `epochs` more of it."""
+
+    def __init__(self, losses: int, epochs: int) -> None:
+        super().__init__(1, ["cpu"])
+        self.losses, self.epochs = losses, epochs
+
+    def start(self, task: Task) -> None:
+        if task.call != "run" or not self.losses:
+            return super().start(task)
+        self.losses -= 1
+        lost = lease.claim(Store(Path(task.jobs[0].store)).trial(task.jobs[0].signature))
+        with (lost.folder / "metrics.jsonl").open("a") as file:
+            file.write("{}\n" * self.epochs)
+        lost.release()
+        self.ended.append((task, self.free.pop(0), GONE))
+
+
+@pytest.mark.parametrize(("losses", "epochs", "ends"), [(5, 1, "done"), (2, 0, "done"), (3, 0, "failed")])
+def test_a_machine_that_is_lost_counts_against_a_trial_only_where_it_got_no_further(
+    store: Store, tmp_path: Path, losses: int, epochs: int, ends: str
+) -> None:
+    (tmp_path / "one.yaml").write_text(f"{MICRO}variants: {{statistics: {{baseline: statistics}}}}\n")
+    sweep, log = load(tmp_path / "one.yaml", store), Log()
+    (signature,) = sweep.configs
+    launch_of(sweep, store, Losing(losses, epochs), log, [signature]).run()
+    result = log.results[signature]
+    assert result["status"] == ends
+    if ends == "failed":
+        assert result["failure"] == "crashed" and GONE in result["error"]
+    else:
+        assert result["attempt"] == losses + 1

@@ -1,5 +1,6 @@
 """Who may run a trial, whose result counts, and what is left where somebody died half-way."""
 
+import errno
 import json
 import os
 import signal
@@ -8,10 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from experiments import lease
+from experiments import lease, ledger
 from experiments.lease import Held, Lost, claim
 
 
@@ -237,3 +239,36 @@ def test_what_is_not_readable_in_a_trials_folder_is_nobodys(trial: Path, spoiled
     (mine.folder / "result.json").write_text(spoiled)
     assert lease.holder(trial) is None and lease.history(trial) == []
     assert claim(trial).attempt == 2
+
+
+def test_a_folder_that_another_machine_removed_is_a_lost_lease_in_the_words_of_nfs_too(
+    trial: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = lease.claim(trial)
+
+    def stale(*_: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(ledger.os, "replace", stale)
+    with pytest.raises(lease.Lost):
+        mine.accept({"status": "done"})
+    mine.drop()
+
+
+def test_a_file_that_another_machine_replaces_as_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.json").write_text("1")
+    left, real = [2], open
+
+    def stale(*args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", stale)
+    assert ledger.read_json(tmp_path / "a.json") == 1
+    left[0] = 9
+    with pytest.raises(OSError, match="Stale"):
+        ledger.read_json(tmp_path / "a.json")
