@@ -16,7 +16,7 @@ from experiments.execute import GONE, POLL_S, UNFIT, Executor, Task
 from experiments.failure import Again
 from experiments.jobs import Jobs
 from experiments.limits import Limits
-from experiments.progress import Since, epochs_done, shown
+from experiments.progress import Pace, Since, epochs_done, shown
 from experiments.queue import Queue
 from experiments.report import Report, Summary
 from experiments.room import Room
@@ -64,7 +64,7 @@ class Launch:
 
     def run(self) -> Summary:
         """Returns when all have ended, or at its limits. KeyboardInterrupt kills what runs and passes on."""
-        began = looked = told = time.monotonic()
+        began, looks, lines = time.monotonic(), Pace(LOOK_S), Pace(SHOW_S)
         try:
             self.jobs.keep_code()
             self.room.guard(self.add)
@@ -77,17 +77,12 @@ class Launch:
                 self.ends += [(task.jobs[0].signature, how) for task, how in self.executor.poll(POLL_S)]
                 ended = bool(self.ends)
                 self.room.guard(self.take_ends)
-                now = time.monotonic()
-                if now - looked >= LOOK_S:
-                    looked = now
-                    self.room.guard(self.look)
+                looks.keep(lambda: self.room.guard(self.look))
                 if self.stopped and self.say_stopping() > GRACE_S:
                     break
-                if ended or now - told >= SHOW_S:
+                if ended:
                     self.room.guard(self.add)
-                if now - told >= SHOW_S:
-                    told = now
-                    self.tell()
+                lines.keep(self.tell)
         finally:
             self.looping = False
             self.executor.close()
@@ -119,6 +114,7 @@ class Launch:
             self.supply.told(trial)
 
     def tell(self) -> None:
+        self.room.guard(self.add)
         running, due = [self.trials[s] for s in self.running], None
         if self.limits.trials is not None:
             left = max(0, self.limits.trials - self.started)

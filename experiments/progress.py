@@ -4,10 +4,13 @@ Clocks of files are compared with themselves alone, and time is this process's m
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from experiments import lease
+
+SHARE = 5
 
 
 def shown(trial: Path) -> tuple[Any, ...]:
@@ -45,3 +48,17 @@ class Since:
 
     def forget(self, signature: str) -> None:
         self.seen.pop(signature, None)
+
+
+class Pace:
+    """Something that is due every so many seconds, but takes no more than a SHARE-th of the time: a look at a
+    thousand trials takes seconds where their files are far away."""
+
+    def __init__(self, every_s: float) -> None:
+        self.every_s, self.next = every_s, time.monotonic() + every_s
+
+    def keep(self, step: Callable[[], None]) -> None:
+        """Do it if it is due."""
+        if (began := time.monotonic()) >= self.next:
+            step()
+            self.next = began + max(self.every_s, SHARE * (time.monotonic() - began))

@@ -18,7 +18,7 @@ from conftest import MICRO, Finished, environment
 from typer.testing import CliRunner
 
 from analysis import load as analysis
-from experiments import background, lease, track
+from experiments import background, lease, progress, track
 from experiments.cli import app
 from experiments.cli_run import SIGNALS
 from experiments.code import Code
@@ -254,3 +254,18 @@ def test_a_sweep_goes_on_where_it_stopped_and_a_failure_waits_to_be_retried(
     assert "two: nothing to do, all 2 cells have their result." in third and failure in third
     assert "nothing to do" in shapelex("run", "--executor", "inline", "--retry-failed")
     assert "1 done, 1 failed in " in shapelex("run", "--executor", "inline", "--force")
+
+
+def test_what_takes_long_is_done_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, done = [100.0], list[float]()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    pace = progress.Pace(2.0)
+
+    def slow() -> None:
+        done.append(clock[0])
+        clock[0] += 3.0
+
+    for _ in range(100):
+        pace.keep(slow)
+        clock[0] += 0.5
+    assert done[0] == 102.0 and done[1] - done[0] == progress.SHARE * 3.0
