@@ -36,6 +36,8 @@ def doctor(
     on = None
     if executor != "local" or cluster:
         on = slots(executor, workers, None, None, cluster or []), workers
+    elif workers:
+        fail("--workers is how many slots of a cluster are asked: --executor ray or slurm")
     for found in findings(store, names, on):
         counts[found.mark] += 1
         print(f"{found.mark:<7} {printable(found.what)}", flush=True)

@@ -47,10 +47,10 @@ def _minutes(value: object) -> object:
 
 class SlurmCluster(Cluster):
     """time: minutes that a job may take, or 4h, 2h30m; a trial that takes longer goes on in another job.
-    setup: a shell line that a job runs first. local: rehearse without Slurm, with processes of this machine.
+    setup: a shell line that a job runs first. local: rehearse without Slurm, by processes of this machine.
     What else sbatch knows, its SBATCH_* variables say."""
 
-    time: Annotated[int, BeforeValidator(_minutes), Field(ge=1)] = 60
+    time: Annotated[int, BeforeValidator(_minutes), Field(ge=5)] = 60
     partition: str | None = None
     account: str | None = None
     qos: str | None = None

@@ -127,4 +127,8 @@ def _judged(probe: Path) -> Iterator[Finding]:
                 f"{host} has other versions than this machine: {names}", "the same constraints.txt on all"
             )
     if told:
-        yield ok(f"{len(told)} machines of the cluster answered: {', '.join(told)}")
+        yield ok(f"of the cluster's machines answered: {', '.join(told)}")
+    else:
+        yield look(
+            "no machine of the cluster answered", "see above, and `shapelex run` with --executor local"
+        )

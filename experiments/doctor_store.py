@@ -165,9 +165,10 @@ def _alone(options: list[str]) -> str:
 
 
 def _late_s(options: list[str]) -> int:
-    """Seconds for which NFS may show old times of a file: acregmax, 60 where nothing is said (nfs(5))."""
+    """Seconds for which NFS may show old times of files and old lists of folders: 60 where nothing is said
+    (nfs(5))."""
     given = dict(option.partition("=")[::2] for option in options)
-    return 0 if "noac" in given else int(given.get("acregmax") or 60)
+    return 0 if "noac" in given else max(int(given.get(name) or 60) for name in ("acregmax", "acdirmax"))
 
 
 def _mount(folder: Path) -> tuple[str, str, list[str]]:

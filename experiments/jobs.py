@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments import lease
 from experiments.code import Code, keep
 from experiments.encoder import encoded
-from experiments.execute import POLL_S, Executor, Job, Task
+from experiments.execute import POLL_S, UNFIT, Executor, Job, Task
 from experiments.ledger import Store
 from experiments.limits import Limits
 from experiments.progress import Since
@@ -73,5 +73,8 @@ class Jobs:
             if not killed and (hung or limits.over(began)):
                 killed = True
                 executor.kill(task)
-        if (how := ended[0][1]) and not limits.over(began):
+        how = ended[0][1]
+        if how is not None and how.startswith(UNFIT):  # another machine may be fit
+            return self.prepare(executor, report, log, limits, began)
+        if how and not limits.over(began):
             report.note(f"preparing failed ({how}); each trial tries for itself")

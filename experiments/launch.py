@@ -216,8 +216,9 @@ class Launch:
     def count(self, signature: str, how: str | None, trial: Path) -> None:
         """Note how a trial ended without a result, where that may be its own fault."""
         if how is not None and how.startswith(UNFIT):
+            self.started -= 1
             return self.report.note(how)
-        got_on = how == GONE and epochs_done(trial) > self.reached[signature]
+        got_on = how == GONE and signature not in self.hung and epochs_done(trial) > self.reached[signature]
         hung_s = self.limits.timeout_s if signature in self.hung else None
         if not got_on and (history := failure.count(trial, how, hung_s)):
             last, goes = history[-1], "trying again" if self.how(signature) else "giving up"

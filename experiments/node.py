@@ -4,12 +4,30 @@ import os
 import socket
 from pathlib import Path
 
-from experiments.code import source_hash
-from experiments.execute import UNFIT, Task
+from experiments.execute import GONE, UNFIT, Task
+
+TRIES = 3  # machines that may be unfit before one is fit
 
 
 class Unfit(RuntimeError):
     """No machine of the cluster has been fit for this launch; one line says why."""
+
+
+class Fitness:
+    """What a launch has learnt of its cluster's machines."""
+
+    def __init__(self) -> None:
+        self.fit, self.unfit = False, 0
+
+    def learn(self, how: str | None) -> bool:
+        """Whether a machine on which a task ended so is fit. Raises Unfit where the first TRIES are not."""
+        if how is None or not how.startswith(UNFIT):
+            self.fit = self.fit or how != GONE
+            return True
+        self.unfit += 1
+        if not self.fit and self.unfit >= TRIES:
+            raise Unfit(how.removeprefix(UNFIT))
+        return False
 
 
 def absolute(task: Task, device: str) -> Task:
@@ -26,11 +44,12 @@ def absolute(task: Task, device: str) -> Task:
     return task._replace(jobs=jobs, log=Path(whole(task.log)))
 
 
-def unfit(task: Task) -> str | None:
-    """Why this machine can't run the task: it must see the store, and have the code that results name."""
+def unfit(task: Task, code: str) -> str | None:
+    """Why this machine can't run the task: it must see the store, and have the code that results name. code:
+    the hash of what it has imported."""
     job, here = task.jobs[0], os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     if not task.log.parent.is_dir():
         return f"{UNFIT}{here} does not see {job.store}: the store must be a folder that all machines share"
-    if (mine := source_hash()) != job.code:
-        return f"{UNFIT}{here} has other code of ShapeLex ({mine}) than this launch ({job.code})"
+    if code != job.code:
+        return f"{UNFIT}{here} has other code of ShapeLex ({code}) than this launch ({job.code})"
     return None

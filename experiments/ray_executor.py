@@ -10,11 +10,14 @@ import os
 import socket
 import time
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Any
 
 from experiments.cluster import RayCluster
+from experiments.code import source_hash
 from experiments.execute import GONE, UNFIT, Task
-from experiments.node import Unfit, absolute, unfit
+from experiments.node import Fitness, Unfit, absolute, unfit
+from experiments.progress import Pace
 
 LOOK_S = 5.0  # between looks at what the cluster has
 IDLE_S = 60.0  # that an actor is kept for the next trial
@@ -29,13 +32,13 @@ class Slot:
             os.chdir(folder)
         from experiments.local_executor import LocalExecutor
 
-        self.local = LocalExecutor(1, [device])
+        self.code, self.local = source_hash(), LocalExecutor(1, [device])
 
     def ready(self) -> None:
         pass
 
     def run(self, task: Task) -> str | None:
-        if (why := unfit(task)) is not None:
+        if (why := unfit(task, self.code)) is not None:
             return why
         self.local.start(task)
         while not (ended := self.local.poll(1.0)):
@@ -44,6 +47,10 @@ class Slot:
 
     def interrupt(self) -> None:
         self.local.interrupt()
+
+
+def _last(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip()[:200]
 
 
 def _reach(address: str) -> None:
@@ -57,7 +64,8 @@ def _reach(address: str) -> None:
 
 @dataclass
 class Held:
-    """A slot in use. sent: what the actor was given; ready, done: Ray's references; up: the actor runs."""
+    """An actor. whole: it shares its GPU with nobody; ready, done: Ray's references; up: it runs somewhere;
+    since: when its last task ended."""
 
     name: str
     actor: Any
@@ -96,25 +104,31 @@ class RayExecutor:
             "runtime_env": {"env_vars": {"SHAPELEX_DATA": data}} if data else None,
         }
         self.busy, self.idle, self.plugs = list[Held](), list[Held](), list[Held]()
-        self.asked = self.proven = False
-        self.most, self.looked = workers, 0.0
+        self.asked, self.fitness, self.looks = False, Fitness(), Pace(LOOK_S)
+        try:
+            self.most = workers or self._room()
+        except Unfit:
+            ray.shutdown()
+            raise
 
     @property
     def free(self) -> list[str]:
-        if not self.workers and time.monotonic() - self.looked > LOOK_S:
-            self.looked, self.most = time.monotonic(), max(1, self._room())
         taken = {slot.name for slot in self.busy}
-        names = (f"slot {n}" for n in range(1, self.most + len(self.busy) + 1))
-        return [name for name in names if name not in taken][: max(0, self.most - len(self.busy))]
+        names = (f"slot {n}" for n in count(1))
+        return list(islice((n for n in names if n not in taken), max(0, self.most - len(self.busy))))
 
     def _room(self) -> int:
-        """Slots that the cluster's machines have, were they empty but for the plugs."""
-        room = 0
-        for node in self.ray.nodes():
-            has, needs = node["Resources"], {"CPU": self.cluster.cpus, "GPU": self.cluster.gpus}
-            if node["Alive"]:
-                room += min(int(has.get(name, 0) / need + 1e-9) for name, need in needs.items() if need)
-        return room - len(self.plugs)
+        """Slots that the cluster's machines have, were they empty but for the plugs. Raises Unfit where none
+        could hold one."""
+        ask, room = self.cluster, 0
+        needs = {"CPU": ask.cpus, "GPU": ask.gpus, "memory": (ask.memory_gb or 0) * 2**30}
+        for has in (node["Resources"] for node in self.ray.nodes() if node["Alive"]):
+            room += min(int(has.get(name, 0) / need + 1e-9) for name, need in needs.items() if need)
+        if room <= len(self.plugs) and not self.busy:
+            what = f"cpus={ask.cpus} gpus={ask.gpus:g} memory_gb={ask.memory_gb or 0:g}"
+            fit = f" but {len(self.plugs)} that are not fit" if self.plugs else ""
+            raise Unfit(f"no machine of the Ray cluster has {what}{fit}; --workers N waits for one")
+        return max(0, room - len(self.plugs))
 
     def start(self, task: Task) -> None:
         slot = next((s for s in self.idle if s.whole == task.alone), None)
@@ -124,51 +138,77 @@ class RayExecutor:
             slot = Held("", actor, task.alone, actor.ready.remote())
         else:
             self.idle.remove(slot)
-        slot.name, slot.task = self.free[0], task
-        slot.done = slot.actor.run.remote(absolute(task, self.device))
+        taken = {held.name for held in self.busy}
+        slot.name = next(name for n in count(1) if (name := f"slot {n}") not in taken)
+        slot.task, slot.done = task, slot.actor.run.remote(absolute(task, self.device))
         self.busy.append(slot)
 
     def poll(self, timeout_s: float) -> list[tuple[Task, str | None]]:
-        if self.asked:
-            self.asked = False
-            for slot in self.busy:
-                slot.actor.interrupt.remote()
+        if not self.workers:
+            self.looks.keep(self._look)
+        back = self._interrupt() if self.asked else []
         for slot in [s for s in self.idle if time.monotonic() - s.since > IDLE_S]:
             self.idle.remove(slot)
             self.ray.kill(slot.actor)
         if not self.busy:
             time.sleep(timeout_s)
-            return []
+            return back
         ready, _ = self.ray.wait([s.done for s in self.busy], num_returns=len(self.busy), timeout=timeout_s)
-        return [self._end(slot) for slot in [s for s in self.busy if s.done in ready]]
+        return back + [self._end(slot) for slot in [s for s in self.busy if s.done in ready]]
+
+    def _look(self) -> None:
+        self.most = self._room()
+
+    def _interrupt(self) -> list[tuple[Task, str | None]]:
+        """Ask what runs to give itself back, and take back what waits for a machine."""
+        self.asked, back = False, list[tuple[Task, str | None]]()
+        for slot in list(self.busy):
+            if self._queued(slot) and slot.task is not None:
+                self.busy.remove(slot)
+                self.ray.kill(slot.actor)
+                back.append((slot.task, "pre-empted"))
+            else:
+                slot.actor.interrupt.remote()
+        return back
 
     def _end(self, slot: Held) -> tuple[Task, str | None]:
         task, keep = slot.task, self.idle
         assert task is not None
         self.busy.remove(slot)
+        broken = self.ray.exceptions
         try:
             how = self.ray.get(slot.done)
-        except self.ray.exceptions.RayTaskError as error:  # of the actor's own code
+        except broken.RayTaskError as error:  # of the actor's own code
             how = " ".join(str(error.cause).split()) or type(error.cause).__name__
-        except self.ray.exceptions.RayError:
-            return task, GONE
-        if how is not None and how.startswith(UNFIT):
-            if not self.proven:
-                raise Unfit(how.removeprefix(UNFIT))
+        except (broken.RuntimeEnvSetupError, broken.ActorUnschedulableError) as error:
+            how, keep = f"{UNFIT}{' '.join(str(error).split())[:300]}", []
+        except broken.RayActorError as error:
+            how, keep = GONE if self._began(slot) else f"{UNFIT}no Ray worker came up: {_last(error)}", []
+        except broken.RayError:
+            how, keep = GONE, []
+        if not self.fitness.learn(how) and keep is self.idle:
             keep = self.plugs  # it keeps its place, lest that machine gets the next trial, and the next
-        self.proven = self.proven or keep is self.idle
         slot.task, slot.since = None, time.monotonic()
         keep.append(slot)
         return task, how
+
+    def _began(self, slot: Held) -> bool:
+        """Whether the actor ever came up: without ShapeLex it can't, nor on a node that has just died."""
+        try:
+            self.ray.get(slot.ready)
+            return True
+        except self.ray.exceptions.RayError:
+            return False
 
     def _held(self, task: Task) -> Held | None:
         return next((slot for slot in self.busy if slot.task is task), None)
 
     def queued(self, task: Task) -> bool:
         slot = self._held(task)
-        if slot is None or slot.up:
-            return False
-        slot.up = bool(self.ray.wait([slot.ready], timeout=0)[0])
+        return slot is not None and self._queued(slot)
+
+    def _queued(self, slot: Held) -> bool:
+        slot.up = slot.up or bool(self.ray.wait([slot.ready], timeout=0)[0])
         return not slot.up
 
     def interrupt(self) -> None:

@@ -17,7 +17,7 @@ def test_words_become_settings_with_their_units() -> None:
     assert parse("slurm", ["time=2h30m", "partition=a", "gpus=1"]) == SlurmCluster(
         time=150, partition="a", gpus=1
     )
-    assert parse("slurm", ["time=90s"]) == SlurmCluster(time=2) and parse("local", []) is None
+    assert parse("slurm", ["time=1170s"]) == SlurmCluster(time=20) and parse("local", []) is None
 
 
 def test_a_trial_trains_on_the_gpu_that_it_is_given_and_else_on_the_cpu() -> None:
