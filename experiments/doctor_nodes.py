@@ -129,6 +129,4 @@ def _judged(probe: Path) -> Iterator[Finding]:
     if told:
         yield ok(f"of the cluster's machines answered: {', '.join(told)}")
     else:
-        yield look(
-            "no machine of the cluster answered", "see above, and `shapelex run` with --executor local"
-        )
+        yield look("no machine of the cluster answered", "see above")

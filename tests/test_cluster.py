@@ -54,7 +54,10 @@ def test_a_trial_trains_on_the_gpu_that_it_is_given_and_else_on_the_cpu() -> Non
         ("--executor ray --cluster address=127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
     ],
 )
-def test_what_can_not_be_is_one_line(tmp_path: Path, command: str, line: str) -> None:
+def test_what_can_not_be_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, line: str
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # a machine without Slurm
     file = tmp_path / "one.yaml"
     file.write_text(f"{MICRO}variants: {{statistics: {{baseline: statistics}}}}\n")
     store = ["--store", str(tmp_path / "runs")]
