@@ -14,7 +14,9 @@ def ray_cluster(*gpus: int) -> Iterator[Any]:
     """A node for each number, with as many fake GPUs and two CPUs; the first is the head."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": gpus[0]})
+    soon = {"health_check_period_ms": 1000, "health_check_timeout_ms": 4000}  # that a node is dead
+    head = {"num_cpus": 2, "num_gpus": gpus[0], "_system_config": soon}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for count in gpus[1:]:
             cluster.add_node(num_cpus=2, num_gpus=count, wait=False)
