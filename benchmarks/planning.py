@@ -51,35 +51,41 @@ def text(shape: str, cells: int) -> str:
     return FOLDS.format(seeds=max(1, cells // 100), variants=variants(20))
 
 
+def made_up(signature: str, config: Any, digests: Any, number: int, broken: bool = False) -> dict[str, Any]:
+    """A result of the size of a real one, 5 kB. number: in the place of whatever chance gives."""
+    result: dict[str, Any] = {
+        "schema": 1,
+        "signature": signature,
+        "config": config,
+        "digests": digests,
+        "status": "failed" if broken else "done",
+        "error": "RuntimeError: epoch 3: the loss is not finite (nan)" if broken else None,
+        "failure": "diverged" if broken else None,
+        "metrics": {},
+        "cost": {"parameters": 228177, "total_s": 98.3, "train_s": 80.1, "overhead_s": 0.2},
+        "environment": {f"version of {n}": "2.13.0+cpu" for n in range(12)},
+        "finished_at": "2026-11-26T20:43:54.123456+00:00",
+        "attempt": 1,
+        "files": ["config.json", "metrics.jsonl", "predictions.npz", "figures", "model", "log.txt"],
+    }
+    if not broken:
+        scores = {"val/macro_f1": 0.6 + number % 97 / 300, "test/macro_f1": 0.6 + number % 89 / 300}
+        result |= {
+            "data": {"name": config["data"]["name"], "classes": ["a_class"] * 7, "test_subjects": [1, 2]},
+            "metrics": scores | {f"test/histogram/number_{n}": 0.7053412274000509 + n for n in range(26)},
+            "per_class_f1": {f"a_class_{n}": 0.46153846153846156 for n in range(7)},
+            "confusion": [[n * 7] * 7 for n in range(7)],
+        }
+    return result
+
+
 def fill(store: Store, sweep: Sweep, failed: int) -> None:
     """A made-up result for every cell; each `failed`-th one is a failure (0: none)."""
     for i, (signature, config) in enumerate(sweep.configs.items()):
         trial = store.trial(signature)
         trial.mkdir(parents=True, exist_ok=True)
-        broken = bool(failed) and i % failed == 0
-        result: dict[str, Any] = {
-            "schema": 1,
-            "signature": signature,
-            "config": config.model_dump(mode="json"),
-            "digests": sweep.digests[signature],
-            "status": "failed" if broken else "done",
-            "error": "RuntimeError: epoch 3: the loss is not finite (nan)" if broken else None,
-            "failure": "diverged" if broken else None,
-            "metrics": {},
-            "cost": {"parameters": 228177, "total_s": 98.3, "train_s": 80.1, "overhead_s": 0.2},
-            "environment": {f"version of {n}": "2.13.0+cpu" for n in range(12)},
-            "finished_at": "2026-11-26T20:43:54.123456+00:00",
-            "attempt": 1,
-            "files": ["config.json", "metrics.jsonl", "predictions.npz", "figures", "model", "log.txt"],
-        }
-        if not broken:
-            result |= {
-                "data": {"name": config.data.name, "classes": ["a_class"] * 7, "test_subjects": [1, 2]},
-                "metrics": {"val/macro_f1": 0.6 + i % 97 / 300, "test/macro_f1": 0.6 + i % 89 / 300}
-                | {f"test/histogram/number_{n}": 0.7053412274000509 + n for n in range(26)},
-                "per_class_f1": {f"a_class_{n}": 0.46153846153846156 for n in range(7)},
-                "confusion": [[n * 7] * 7 for n in range(7)],
-            }
+        broken, said = bool(failed) and i % failed == 0, config.model_dump(mode="json")
+        result = made_up(signature, said, sweep.digests[signature], i, broken)
         (trial / "result.json").write_text(json.dumps(result, indent=1))
 
 

@@ -1,6 +1,5 @@
 """`shapelex doctor`: what is wrong with this machine or this store, and what to do."""
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -25,13 +24,11 @@ def doctor(
     ] = None,
 ) -> None:
     """Check versions, store, disk, GPUs, limits, leases, databases, caches; status 1 if one is broken."""
-    from experiments.cli_slots import slots
+    from experiments.cli_slots import device_names, slots
     from experiments.doctor import findings
     from experiments.printable import printable
 
-    names = [name.strip() for name in devices.split(",")]
-    if not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
-        fail(f"--devices {devices}: expected cpu, or cuda:0,cuda:1,...")
+    names = device_names(devices)
     counts = Counter[str]()
     on = None
     if executor != "local" or cluster:

@@ -29,15 +29,21 @@ def slots(
         fail(f"--cluster {error}")
     if cluster is not None:
         return _on(cluster, executor, workers, devices, per_gpu)
-    names = [name.strip() for name in (devices or "cpu").split(",")]
-    if not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
-        fail(f"--devices {devices}: expected cpu, or cuda:0,cuda:1,...")
+    names = device_names(devices or "cpu")
     if missing := _missing(names):
         fail(f"--devices {missing}: torch sees no such GPU; `shapelex doctor --devices {devices}` says why")
     if executor == "inline" and max(workers or 1, len(names)) > 1:
         fail("--executor inline runs one trial at a time on one device: use local for more")
     count, packing = _counts(workers, names, per_gpu)
     return lambda: EXECUTORS[executor](count, names, packing, None)
+
+
+def device_names(devices: str) -> list[str]:
+    """What --devices says; anything else ends here, with one line."""
+    names = [name.strip() for name in devices.split(",")]
+    if not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
+        fail(f"--devices {devices}: expected cpu, or cuda:0,cuda:1,...")
+    return names
 
 
 def _on(

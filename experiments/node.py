@@ -2,6 +2,8 @@
 
 import os
 import socket
+from collections.abc import Collection, Iterator
+from itertools import count
 from pathlib import Path
 
 from experiments.execute import GONE, UNFIT, Task
@@ -28,6 +30,11 @@ class Fitness:
         if not self.fit and self.unfit >= TRIES:
             raise Unfit(how.removeprefix(UNFIT))
         return False
+
+
+def unused(word: str, taken: Collection[str]) -> Iterator[str]:
+    """Names for slots: `word` and a number, without end."""
+    return (name for n in count(1) if (name := f"{word} {n}") not in taken)
 
 
 def absolute(task: Task, device: str) -> Task:

@@ -9,14 +9,15 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 
 from experiments.cluster import RayCluster
 from experiments.code import source_hash
 from experiments.execute import GONE, UNFIT, Task
-from experiments.node import Fitness, Unfit, absolute, unfit
+from experiments.node import Fitness, Unfit, absolute, unfit, unused
 from experiments.progress import Pace
 
 LOOK_S = 5.0  # between looks at what the cluster has
@@ -113,9 +114,10 @@ class RayExecutor:
 
     @property
     def free(self) -> list[str]:
-        taken = {slot.name for slot in self.busy}
-        names = (f"slot {n}" for n in count(1))
-        return list(islice((n for n in names if n not in taken), max(0, self.most - len(self.busy))))
+        return list(islice(self._names(), max(0, self.most - len(self.busy))))
+
+    def _names(self) -> Iterator[str]:
+        return unused("slot", {slot.name for slot in self.busy})
 
     def _room(self) -> int:
         """Slots that the cluster's machines have, were they empty but for the plugs. Raises Unfit where none
@@ -138,8 +140,7 @@ class RayExecutor:
             slot = Held("", actor, task.alone, actor.ready.remote())
         else:
             self.idle.remove(slot)
-        taken = {held.name for held in self.busy}
-        slot.name = next(name for n in count(1) if (name := f"slot {n}") not in taken)
+        slot.name = next(self._names())
         slot.task, slot.done = task, slot.actor.run.remote(absolute(task, self.device))
         self.busy.append(slot)
 

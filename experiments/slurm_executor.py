@@ -10,14 +10,14 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from experiments.cluster import SlurmCluster
 from experiments.code import source_hash
 from experiments.execute import GONE, UNFIT, Task
-from experiments.node import Fitness, Unfit, absolute, unfit
+from experiments.node import Fitness, Unfit, absolute, unfit, unused
 from experiments.progress import Pace
 
 SCAN_S = 0.5  # between looks for results
@@ -73,8 +73,7 @@ class SlurmExecutor:
     @property
     def free(self) -> list[str]:
         taken = {sent.name for sent in (*self.new, *self.sent)}
-        names = (name for n in count(1) if (name := f"job {n}") not in taken)
-        return list(islice(names, max(0, self.workers - len(taken))))
+        return list(islice(unused("job", taken), max(0, self.workers - len(taken))))
 
     def start(self, task: Task) -> None:
         self.new.append(Sent(self.free[0], task))  # `poll` submits what has come together
