@@ -77,12 +77,18 @@ def table(
 
 
 def print_table(name: str, store: Path, metrics: list[str], out: Path | None) -> None:
-    """The table of a sweep's variants. The first metric is the one that is tested."""
+    """The table of a sweep's variants, whose first metric is tested; into `out` also a CSV of its cells, with all
+    that was measured of each."""
     from analysis import ablation_tables
+    from analysis.save import text
 
-    if found := _read(name, store, metrics):
-        extra = metrics[1:] or ablation_tables.EXTRA
-        _show(ablation_tables.build(*found, metrics[0], extra), out, name)
+    if not (found := _read(name, store, metrics)):
+        return
+    extra = metrics[1:] or ablation_tables.EXTRA
+    _show(ablation_tables.build(*found, metrics[0], extra), out, name)
+    if out is not None:
+        text(path := out / f"{name}-cells.csv", found[0].to_csv(index=False, lineterminator="\n"))
+        print(f"wrote {path}")
 
 
 def print_datasets(names: list[str], store: Path, metrics: list[str], out: Path | None) -> None:

@@ -1,5 +1,6 @@
 """`shapelex table`, of results that were made up."""
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -88,6 +89,16 @@ def test_several_sweeps_are_one_table_with_a_leaderboard(grid: Path, tmp_path: P
     assert {f"grid-other-by-dataset{end}" for end in ends} == set(os.listdir(tmp_path / "out"))
     assert table(grid, str(other)).stdout == table(grid, str(other), str(grid)).stdout
     assert "nothing to rank" in table(grid, "--by", "dataset").stdout
+
+
+def test_a_csv_of_all_cells_has_every_metric(grid: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert table(grid, "--out", str(out)).stdout.endswith(f"wrote {out / 'grid-cells.csv'}\n")
+    with (out / "grid-cells.csv").open() as file:
+        cells = list(csv.DictReader(file))
+    assert len({cell["signature"] for cell in cells}) == len(cells) == 8
+    told = made_up_scores(cells[0]["row"], int(cells[0]["seed"]), 0)
+    assert {name: float(cells[0][name]) for name in told} == told and cells[0]["status"] == "done"
 
 
 def test_factors_of_a_grid_and_none_where_there_is_none(grid: Path, tmp_path: Path) -> None:
