@@ -77,8 +77,8 @@ def table(
 
 
 def print_table(name: str, store: Path, metrics: list[str], out: Path | None) -> None:
-    """The table of a sweep's variants, whose first metric is tested; into `out` also a CSV of its cells, with all
-    that was measured of each."""
+    """The table of a sweep's variants, whose first metric is tested; into `out` also a CSV of its cells, with
+    all that was measured of each."""
     from analysis import ablation_tables
     from analysis.save import text
 
