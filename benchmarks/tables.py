@@ -79,7 +79,7 @@ def result(fold: int, draws: np.random.Generator) -> dict[str, Any]:
     probes = {
         f"{side}/{representation}/{metric}": score
         for side in ("val", "test")
-        for representation in ("tokens", "tokens_ze", "histogram")
+        for representation in ("tokens", "tokens_ze", "pooled", "histogram")
         for metric in ("macro_f1", "accuracy", "balanced_accuracy")
     }
     return {

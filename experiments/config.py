@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from model.config import DISTRIBUTES, LEARNS, Frozen, LossConfig, ModelConfig, added, inert
 
-Representation = Literal["tokens", "tokens_ze", "histogram", "statistics"]
+Representation = Literal["tokens", "tokens_ze", "pooled", "histogram", "statistics"]
 
 
 Known = Literal[

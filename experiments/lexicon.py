@@ -7,6 +7,7 @@ drawn.
 
 import io
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
@@ -24,7 +25,7 @@ from experiments.naming import Names
 from experiments.probe import Linear
 from experiments.threads import limited
 from experiments.watch import stamp
-from model import checkpoint
+from model import checkpoint, representations
 from model.guided import GuidedVQShape
 
 FILE, FORMAT = "lexicon.npz", 2
@@ -94,7 +95,9 @@ def _arrays(
     found |= {k: test[k] for k in ("code", "t", "l", "mu", "sigma", "fit")} | {"token_concept": concept}
     with np.load(folder / "predictions.npz") as kept:
         found["predicted"] = kept["predicted"][np.searchsorted(kept["window"], rows)]
-    found["contribution"] = _explained(test, found["predicted"], probe, len(codes)).astype(np.float32)
+    found["contribution"] = _explained(
+        test, found["predicted"], probe, len(codes), config.probe.representation
+    ).astype(np.float32)
     found |= _examples(test, len(codes)) | _pictured(test, found, loaded)
     texts = {"classes": loaded.classes, "channels": loaded.channels, "concepts": names.names}
     texts["events"], found["event"] = _events(config, rows)
@@ -159,7 +162,9 @@ class Reader(NamedTuple):
         found |= {"mu": a.mu * to_token[1] + to_token[0], "sigma": a.sigma * to_token[1]}
         found["fit"] = ((_unit(out.s_hat) - _unit(core.true_shapes(x_BAT, a))) ** 2).mean((-2, -1))
         if self.representation != "histogram":
-            found["token"] = torch.cat([z, a.t, a.l, a.mu, a.sigma], dim=-1)
+            found["token"] = representations.numbers(a._replace(z=z))
+            if self.representation == "pooled":
+                found["token"] = representations.moments(found["token"])
         if self.names.table is not None:
             label_B = torch.from_numpy(label_W).to(self.device).repeat_interleave(model.streams)
             found["attended"] = naming.attended(model, h_BKD, self.names.table, label_B)
@@ -210,17 +215,22 @@ def _by_code(p_WBKQ: np.ndarray, code_WBK: np.ndarray, codes: int) -> np.ndarray
     return total_NQ / np.maximum(np.bincount(code, minlength=codes), 1)[:, None]
 
 
-def _explained(test: Arrays, predicted: np.ndarray, probe: Linear, codes: int) -> np.ndarray:
+def _explained(
+    test: Arrays, predicted: np.ndarray, probe: Linear, codes: int, representation: str
+) -> np.ndarray:
     """What each token adds to the score of its window's predicted class (W, B, K). The probe is linear, so
-    tokens add up: one count of a histogram, else a token's numbers against the training windows' mean."""
+    tokens add up: one count of a histogram, else a token's numbers against the training windows' mean,
+    of which a token has its share where the probe reads means over tokens (pooled)."""
     windows, series, tokens = test["code"].shape
     weight_WZ = probe.toward(predicted).T
     if "token" not in test:
         place = test["code"] + codes * np.arange(series)[:, None]
         return np.take_along_axis(weight_WZ, place.reshape(windows, -1), 1).reshape(place.shape)
-    x_WF = test["token"].reshape(windows, -1)
-    added_WF = (x_WF - probe.mean[: x_WF.shape[1]]) * weight_WZ[:, : x_WF.shape[1]]
-    return added_WF.reshape(windows, series, tokens, -1).sum(-1)
+    pooled, token_WBKF = representation == "pooled", test["token"]
+    read = (series, 1 if pooled else tokens, token_WBKF.shape[-1])  # of a window, by the probe
+    mean, weight = probe.mean[: prod(read)], weight_WZ[:, : prod(read)]
+    added_WBK = ((token_WBKF - mean.reshape(read)) * weight.reshape(windows, *read)).sum(-1)
+    return added_WBK / tokens if pooled else added_WBK
 
 
 def _examples(test: Arrays, codes: int) -> Arrays:

@@ -1,6 +1,6 @@
 """Series-only tokens of windows, and what probes read of them.
 
-W windows, M channels, T steps, B series, K tokens, C code width, N codes.
+W windows, M channels, T steps, B series, K tokens, A axes, F numbers of a token, C code width, N codes.
 """
 
 from typing import NamedTuple
@@ -13,9 +13,19 @@ from model.config import ModelConfig
 from model.quantizer import Quantized
 
 
+def numbers(a: Attributes) -> Tensor:
+    """What is known of each token, one row a token (B, K, F = C + 2 + 2A): z, t, l, mu, sigma."""
+    return torch.cat([a.z, a.t, a.l, a.mu, a.sigma], dim=-1)
+
+
 def features(a: Attributes, windows: int) -> Tensor:
-    """A window's tokens in one row, series by series (W, B/W x K x (C + 2 + 2A)): z, t, l, mu, sigma."""
-    return torch.cat([a.z, a.t, a.l, a.mu, a.sigma], dim=-1).reshape(windows, -1)
+    """A window's tokens in one row, series by series (W, B/W x K x F)."""
+    return numbers(a).reshape(windows, -1)
+
+
+def moments(numbers_XKF: Tensor) -> Tensor:
+    """Each number and its square (X, K, 2F), whose means over tokens are the pooled representation."""
+    return torch.cat([numbers_XKF, numbers_XKF.square()], dim=-1)
 
 
 class Tokens(NamedTuple):
@@ -24,9 +34,18 @@ class Tokens(NamedTuple):
     attributes: Attributes
     quantized: Quantized
 
+    def coded(self) -> Attributes:
+        """The attributes with z's codes in the place of z."""
+        return self.attributes._replace(z=self.quantized.z)
+
     def tokens(self, windows: int) -> Tensor:
-        """The tokens representation: z_q, t, l, mu, sigma."""
-        return features(self.attributes._replace(z=self.quantized.z), windows)
+        """The tokens representation: z_q, t, l, mu, sigma of each token, in their order."""
+        return features(self.coded(), windows)
+
+    def pooled(self, windows: int) -> Tensor:
+        """Mean and mean square of z_q, t, l, mu, sigma over the tokens of each series (W, B/W x 2F), in
+        any order of the tokens: a window that begins anywhere in a movement holds it at any place."""
+        return moments(numbers(self.coded())).mean(1).reshape(windows, -1)
 
     def histogram(self, windows: int, codes: int) -> Tensor:
         """How often each series used each code (W, B/W x N). Raises ValueError without a codebook."""
@@ -38,9 +57,10 @@ class Tokens(NamedTuple):
         return counts_BN.reshape(windows, -1)
 
     def features(self, x_WMT: Tensor, config: ModelConfig) -> dict[str, Tensor]:
-        """tokens, tokens_ze (z before quantisation), histogram; scale if the config says keep_scale."""
+        """tokens, tokens_ze (z before quantisation), pooled, histogram; scale if the config says keep_scale."""
         windows = len(x_WMT)
         found = {"tokens": self.tokens(windows), "tokens_ze": features(self.attributes, windows)}
+        found["pooled"] = self.pooled(windows)
         if self.quantized.code is not None:
             found["histogram"] = self.histogram(windows, config.codes)
         if config.keep_scale:

@@ -45,7 +45,7 @@ def test_arrays_give_what_the_model_gives_tensors(channels: str, series: int, ax
         assert np.array_equal(getattr(found, name), getattr(tokens.attributes, name).reshape(shape))
     for name in ("mu", "sigma"):
         assert np.array_equal(getattr(found, name), getattr(tokens.attributes, name).reshape(*shape, axes))
-    assert found.features.keys() == {"tokens", "tokens_ze", "histogram", "scale"} == features.keys()
+    assert found.features.keys() == {"tokens", "tokens_ze", "pooled", "histogram", "scale"} == features.keys()
     assert all(np.array_equal(found.features[name], features[name]) for name in features)
     np.testing.assert_allclose(found.z, model.core.codebook.codes().detach().numpy()[found.code], atol=1e-6)
 
@@ -118,7 +118,7 @@ def test_running_state_of_a_quantizer_does_not_move() -> None:
 
 def test_without_a_codebook_there_are_no_codes_and_no_histogram() -> None:
     found = tokenize(build(quantizer="none"), windows())
-    assert found.code is None and found.features.keys() == {"tokens", "tokens_ze"}
+    assert found.code is None and found.features.keys() == {"tokens", "tokens_ze", "pooled"}
     assert found.z.shape == (5, 3, 4, 8)
 
 

@@ -72,6 +72,7 @@ def test_what_a_model_makes_of_windows_has_a_shape_for_each_axis(
     assert {name: tuple(value.shape) for name, value in read.items()} == {
         "tokens": (6, series // 6 * tokens * per_token),
         "tokens_ze": (6, series // 6 * tokens * per_token),
+        "pooled": (6, series // 6 * 2 * per_token),
         "histogram": (6, series // 6 * codes),
     }
 
@@ -222,6 +223,26 @@ def test_tokens_are_z_t_l_mu_sigma_of_each_token_in_turn() -> None:
     assert torch.equal(read["tokens"], by_hand().tokens(2)) and torch.equal(read["tokens_ze"], plain)
 
 
+def test_pooled_is_mean_and_mean_square_over_the_tokens_of_each_series_in_any_order() -> None:
+    mean = [1, 2, 30.05, 40.05, 10.05, 20.05]
+    square = [
+        2,
+        5,
+        (30**2 + 30.1**2) / 2,
+        (40**2 + 40.1**2) / 2,
+        (10**2 + 10.1**2) / 2,
+        (20**2 + 20.1**2) / 2,
+    ]
+    read = by_hand().pooled(2)
+    torch.testing.assert_close(read[0], torch.tensor(mean + square))
+    torch.testing.assert_close(by_hand().pooled(1)[0], torch.cat([read[0], read[1]]))
+    turned = Tokens(
+        Attributes(*(value.flip(1) for value in by_hand().attributes)),
+        by_hand().quantized._replace(z=by_hand().quantized.z.flip(1)),
+    )
+    torch.testing.assert_close(turned.pooled(2), read)
+
+
 def test_a_joint_token_lists_mu_and_sigma_of_every_axis() -> None:
     z, mu, sigma, t, length = (torch.tensor([[v]]) for v in ([5.0], [1.0, 2.0], [3.0, 4.0], [6.0], [7.0]))
     a = Attributes(z, mu, sigma, t, length)
@@ -235,7 +256,7 @@ def test_a_histogram_counts_codes_series_by_series() -> None:
     with pytest.raises(ValueError, match="quantizer none has no codes to count"):
         without.histogram(1, 3)
     read = without.features(windows(1), ModelConfig(quantizer="none"))
-    assert read.keys() == {"tokens", "tokens_ze"}
+    assert read.keys() == {"tokens", "tokens_ze", "pooled"}
 
 
 def test_scale_is_the_mean_and_log_deviation_of_the_raw_window_as_the_baseline_has_them() -> None:

@@ -67,7 +67,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         result = store.result(signature)
         assert result is not None and result["status"] == "done", result
         found["final"] |= {
-            re.sub("/(tokens|tokens_ze|histogram|statistics|minirocket)/", "/<representation>/", k)
+            re.sub("/(tokens|tokens_ze|pooled|histogram|statistics|minirocket)/", "/<representation>/", k)
             for k in result["metrics"]
         }
         found["cost"] |= {f"cost/{name}" for name in result["cost"]}

@@ -133,7 +133,7 @@ def test_no_text_and_no_parameter_outside_the_core_reaches_the_series_only_path(
             for _, p in outside:
                 p.normal_()
             model.weigh(torch.zeros(4, dtype=torch.long))
-    assert seen[0].keys() == {"tokens", "tokens_ze", "histogram", "scale", "x_hat"}
+    assert seen[0].keys() == {"tokens", "tokens_ze", "pooled", "histogram", "scale", "x_hat"}
     assert all(torch.equal(seen[0][name], seen[1][name]) for name in seen[0])
 
 

@@ -49,6 +49,7 @@ def test_encoding_runs_no_decoder_and_the_series_error_decodes_no_shape(
     assert widths == {
         "tokens": (WINDOWS, 3 * 5 * 12),
         "tokens_ze": (WINDOWS, 3 * 5 * 12),
+        "pooled": (WINDOWS, 3 * 2 * 12),
         "histogram": (WINDOWS, 3 * 8),
         "scale": (WINDOWS, 2 * 3),
     }

@@ -19,7 +19,7 @@ SPAR = "data: {name: spar, window_s: 4, overlap_frac: 0.5, split: subject_kfold}
 ALL = ("l", "mu", "sigma", "t", "z")
 ISSUE = {
     "vqshape": {"model.guidance.attention": "none", "losses.ce_series": 0.0},
-    "supervised": {"model.guidance.attention": "none", "losses.ce_series": 0.1},
+    "supervised": {"model.guidance.attention": "none"},
     "z_one_way": {"model.guidance.attention": "one_way", "model.guidance.into": ("z",)},
     "all_one_way": {"model.guidance.attention": "one_way", "model.guidance.into": ALL},
     "z_two_way": {"model.guidance.attention": "two_way", "model.guidance.into": ("z",)},
@@ -297,14 +297,17 @@ def test_every_sweep_file_plans_and_asks_a_question(path: Path, store: Store) ->
     assert sweep.reference is not None and sweep.cells
 
 
-@pytest.mark.parametrize(("name", "seeds", "folds"), [("quick", 3, 1), ("fusion_spar", 5, 5)])
+@pytest.mark.parametrize(
+    ("name", "seeds", "folds", "label"), [("quick", 3, 1, 0.1), ("fusion_spar", 1, 5, 0.3)]
+)
 def test_the_first_sweeps_have_the_variants_and_cells_that_the_question_needs(
-    store: Store, name: str, seeds: int, folds: int
+    store: Store, name: str, seeds: int, folds: int, label: float
 ) -> None:
     sweep = load(SWEEPS / f"{name}.yaml", store)
     first = {cell.row: sweep.configs[cell.signature] for cell in reversed(sweep.cells)}
     for row, expected in ISSUE.items():
         assert {dotted: setting(first[row], dotted) for dotted in expected} == expected
+    assert first["supervised"].losses.ce_series == first["constant"].losses.ce_series == label
     cells = {(cell.row, cell.seed, cell.fold) for cell in sweep.cells}
     trained = set(product(ISSUE.keys() - {"statistics"}, range(seeds), range(folds)))
     assert cells == trained | {("statistics", None, fold) for fold in range(folds)}

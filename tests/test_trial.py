@@ -313,7 +313,7 @@ def test_validation_picks_the_epoch_whose_weights_are_kept(
     health = metrics.code_health(model, metrics.encode(model, tested).code)
     assert health.items() <= found["metrics"].items()
     assert metrics.code_health(model, val.code)["codes/perplexity"] == lines[1]["val/perplexity"]
-    for name in ("tokens", "tokens_ze", "histogram"):
+    for name in ("tokens", "tokens_ze", "pooled", "histogram"):
         x, y = ([train.features[name]], [val.features[name]]), (training.label, validation.label)
         tuned = real(x[0], y[0], x[1], y[1], config.probe.penalties)
         assert tuned.val_macro_f1 == found["metrics"][f"val/{name}/macro_f1"]
