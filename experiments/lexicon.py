@@ -95,7 +95,7 @@ def _arrays(
     found |= {k: test[k] for k in ("code", "t", "l", "mu", "sigma", "fit")} | {"token_concept": concept}
     with np.load(folder / "predictions.npz") as kept:
         found["predicted"] = kept["predicted"][np.searchsorted(kept["window"], rows)]
-    found["contribution"] = _explained(
+    found["contribution"] = explained(
         test, found["predicted"], probe, len(codes), config.probe.representation
     ).astype(np.float32)
     found |= _examples(test, len(codes)) | _pictured(test, found, loaded)
@@ -215,7 +215,7 @@ def _by_code(p_WBKQ: np.ndarray, code_WBK: np.ndarray, codes: int) -> np.ndarray
     return total_NQ / np.maximum(np.bincount(code, minlength=codes), 1)[:, None]
 
 
-def _explained(
+def explained(
     test: Arrays, predicted: np.ndarray, probe: Linear, codes: int, representation: str
 ) -> np.ndarray:
     """What each token adds to the score of its window's predicted class (W, B, K). The probe is linear, so

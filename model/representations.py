@@ -57,7 +57,7 @@ class Tokens(NamedTuple):
         return counts_BN.reshape(windows, -1)
 
     def features(self, x_WMT: Tensor, config: ModelConfig) -> dict[str, Tensor]:
-        """tokens, tokens_ze (z before quantisation), pooled, histogram; scale if the config says keep_scale."""
+        """tokens, tokens_ze (z before quantisation), pooled, histogram; with keep_scale also scale."""
         windows = len(x_WMT)
         found = {"tokens": self.tokens(windows), "tokens_ze": features(self.attributes, windows)}
         found["pooled"] = self.pooled(windows)

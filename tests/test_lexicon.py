@@ -8,8 +8,9 @@ import torch
 from conftest import Finished
 from sklearn.metrics import mean_squared_error
 
-from experiments import classifier, data, lexicon, meaning
+from experiments import classifier, data, lexicon, meaning, naming
 from experiments.config import RunConfig
+from experiments.probe import Linear
 from model import checkpoint
 from model.arrays import tokenize
 
@@ -73,6 +74,32 @@ def test_what_tokens_add_sums_to_the_score_of_the_predicted_class(
         - classifier.read(finished.store.trial(signature)).intercept[predicted]
     )
     assert found["contribution"].sum((1, 2)) == pytest.approx(own, rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize("representation", ["tokens", "tokens_ze", "pooled", "histogram"])
+def test_what_tokens_add_sums_to_what_a_probe_makes_of_their_representation(
+    finished: Finished, representation: str
+) -> None:
+    signature = trial(finished)
+    model = checkpoint.from_pretrained(finished.store.trial(signature) / "model")
+    result = finished.store.result(signature)
+    assert result is not None
+    config = RunConfig.model_validate(result["config"])
+    loaded = data.load_split(config.data, str(result["digests"]["data"]), finished.store.cache)
+    nameless = naming.names(config, result["digests"], loaded, None)
+    rows = loaded.split.test
+    reader = lexicon.Reader(model, loaded, nameless, representation, "cpu")
+    found = reader.read(rows, np.asarray(loaded.windows.label[rows]))
+    x_WF = tokenize(model, np.asarray(loaded.windows.series[rows])).features[representation]
+    rng, wide = np.random.default_rng(0), x_WF.shape[1]
+    mean = np.zeros(wide) if representation == "histogram" else rng.normal(size=wide)
+    weight, zero = rng.normal(size=(wide, 3)), np.zeros(3)
+    linear = Linear(np.arange(3), mean, rng.uniform(1, 2, wide), weight, zero)
+    predicted = rng.integers(3, size=len(rows))
+    added = lexicon.explained(found, predicted, linear, model.config.codes, representation)
+    own = linear.scores([x_WF])[np.arange(len(rows)), predicted]
+    assert added.shape == found["code"].shape and np.ptp(added) > 0.01
+    assert added.sum((1, 2)) == pytest.approx(own, rel=1e-4, abs=1e-3)
 
 
 def test_names_come_with_the_evidence_there_is(
