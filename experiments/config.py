@@ -219,7 +219,7 @@ class RunConfig(Frozen):
     def check_primary(self, representation: str) -> None:
         """Raise ValueError if the model has no such representation."""
         if self.baseline == "none" and representation == "histogram" and self.model.quantizer == "none":
-            raise ValueError("quantizer none has no histogram of codes: make tokens the primary one")
+            raise ValueError("quantizer none has no histogram of codes: make tokens or pooled primary")
 
     def cell(self, seed: int, fold: int, representation: Representation) -> "RunConfig":
         """This config at one seed and one fold, with that primary representation."""

@@ -1,8 +1,8 @@
 """What a finished trial's codes draw, where they occur and what they are named: read off the stored model.
 
-W held-out windows, M channels, T steps, B series of a window, K tokens of one, F numbers of a token, A axes
-of a series, S shape length, N codes, C code width, Q concepts, Y classes, E kinds of evidence, D windows
-drawn.
+W held-out windows, M channels, T steps, B series of a window, K tokens of one, F numbers of a token (pooled:
+with their squares), A axes of a series, S shape length, N codes, C code width, Z features that the probe
+reads, Q concepts, Y classes, E kinds of evidence, D windows drawn.
 """
 
 import io
@@ -38,21 +38,20 @@ Arrays = dict[str, Any]  # of arrays
 def build(store: Store, signature: str, device: str = "cpu") -> Arrays:
     """The arrays of lexicon.npz, by name.
 
-    Of codes: shape (N, A, S) decoded; z (N, C); train_use (Y, N) tokens of training windows; p (E, N, Q)
-    the probability that a code means a concept by each `evidence`, the one that counts first, and name
-    (E, N) the concept that is clear of all others, -1 for none; example (N, 5, 2) held-out window and
-    series of the tokens that fit it best, a window once, -1 for none, example_t, example_l and example_x
-    (N, 5, A, steps) with them. Of held-out windows: window, label, subject, predicted (W,); code, t, l
-    (W, B, K); mu, sigma (W, B, K, A); token_concept (W, B, K) the concept of its class that a token
-    attends to most, -1 where nothing attends; contribution (W, B, K) what the token adds to the score of
-    the predicted class, against an average one; fit (W, B, K) squared error of its shape, both of unit
-    deviation; drawn (D,) places of windows kept for pictures, series and x_hat (D, M, T) with them. event
-    (W, M, T) what is known to happen, -1 for nothing; no windows where nothing is known. Series, mu and
-    sigma are in standard deviations of the training windows. Texts: evidence (E,), concepts (Q,), events,
-    classes (Y,), channels (M,); of_class (Y, Q) which concepts a class has; named_by text, or labels
-    where training saw no phrases. With texts of classes also similarity (Y, Y), mean cosine of the series
-    of a class and the texts of another, and with text codes text_use (N,), how often the texts of
-    training windows use each code.
+    Of codes: shape (N, A, S) decoded; z (N, C); train_use (Y, N) tokens of training windows; p (E, N, Q) the
+    probability that a code means a concept by each `evidence`, the one that counts first, and name (E, N) the
+    concept that is clear of all others, -1 for none; example (N, 5, 2) held-out window and series of the
+    tokens that fit it best, a window once, -1 for none, example_t, example_l and example_x (N, 5, A, steps)
+    with them. Of held-out windows: window, label, subject, predicted (W,); code, t, l (W, B, K); mu, sigma
+    (W, B, K, A); token_concept (W, B, K) the concept of its class that a token attends to most, -1 where
+    nothing attends; contribution (W, B, K) what the token adds to the score of the predicted class, against
+    an average one and without what `keep_scale` adds; fit (W, B, K) squared error of its shape, both of unit
+    deviation; drawn (D,) places of windows kept for pictures, series and x_hat (D, M, T) with them. event (W,
+    M, T) what is known to happen, -1 for nothing; no windows where nothing is known. Series, mu and sigma are
+    in standard deviations of the training windows. Texts: evidence (E,), concepts (Q,), events, classes (Y,),
+    channels (M,); of_class (Y, Q) which concepts a class has; named_by text, or labels where training saw no
+    phrases. With texts of classes also similarity (Y, Y), mean cosine of the series of a class and the texts
+    of another, and with text codes text_use (N,), how often the texts of training windows use each code.
 
     Raises FileNotFoundError and ValueError for a trial that has no model, or no codes.
     """
@@ -219,17 +218,18 @@ def explained(
     test: Arrays, predicted: np.ndarray, probe: Linear, codes: int, representation: str
 ) -> np.ndarray:
     """What each token adds to the score of its window's predicted class (W, B, K). The probe is linear, so
-    tokens add up: one count of a histogram, else a token's numbers against the training windows' mean,
-    of which a token has its share where the probe reads means over tokens (pooled)."""
+    tokens add up: one count of a histogram, else a token's numbers against the training windows' mean;
+    pooled, all tokens of a series have the same weights, and each has its share of the means."""
     windows, series, tokens = test["code"].shape
     weight_WZ = probe.toward(predicted).T
-    if "token" not in test:
+    if representation == "histogram":
         place = test["code"] + codes * np.arange(series)[:, None]
         return np.take_along_axis(weight_WZ, place.reshape(windows, -1), 1).reshape(place.shape)
     pooled, token_WBKF = representation == "pooled", test["token"]
-    read = (series, 1 if pooled else tokens, token_WBKF.shape[-1])  # of a window, by the probe
-    mean, weight = probe.mean[: prod(read)], weight_WZ[:, : prod(read)]
-    added_WBK = ((token_WBKF - mean.reshape(read)) * weight.reshape(windows, *read)).sum(-1)
+    read = (series, 1 if pooled else tokens, token_WBKF.shape[-1])  # what the probe reads, but for scales
+    mean_BKF = probe.mean[: prod(read)].reshape(read)
+    weight_WBKF = weight_WZ[:, : prod(read)].reshape(windows, *read)
+    added_WBK = ((token_WBKF - mean_BKF) * weight_WBKF).sum(-1)
     return added_WBK / tokens if pooled else added_WBK
 
 

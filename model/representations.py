@@ -23,9 +23,9 @@ def features(a: Attributes, windows: int) -> Tensor:
     return numbers(a).reshape(windows, -1)
 
 
-def moments(numbers_XKF: Tensor) -> Tensor:
-    """Each number and its square (X, K, 2F), whose means over tokens are the pooled representation."""
-    return torch.cat([numbers_XKF, numbers_XKF.square()], dim=-1)
+def moments(numbers_BKF: Tensor) -> Tensor:
+    """Each number and its square (B, K, 2F), whose means over tokens are the pooled representation."""
+    return torch.cat([numbers_BKF, numbers_BKF.square()], dim=-1)
 
 
 class Tokens(NamedTuple):
@@ -44,7 +44,7 @@ class Tokens(NamedTuple):
 
     def pooled(self, windows: int) -> Tensor:
         """Mean and mean square of z_q, t, l, mu, sigma over the tokens of each series (W, B/W x 2F), in
-        any order of the tokens: a window that begins anywhere in a movement holds it at any place."""
+        whatever order they come: a window that begins anywhere in a movement holds it at any place."""
         return moments(numbers(self.coded())).mean(1).reshape(windows, -1)
 
     def histogram(self, windows: int, codes: int) -> Tensor:

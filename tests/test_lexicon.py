@@ -95,8 +95,9 @@ def test_what_tokens_add_sums_to_what_a_probe_makes_of_their_representation(
     mean = np.zeros(wide) if representation == "histogram" else rng.normal(size=wide)
     weight, zero = rng.normal(size=(wide, 3)), np.zeros(3)
     linear = Linear(np.arange(3), mean, rng.uniform(1, 2, wide), weight, zero)
+    with_scales = Linear(linear.classes, *(np.concatenate([of, of[:5]]) for of in linear[1:4]), zero)
     predicted = rng.integers(3, size=len(rows))
-    added = lexicon.explained(found, predicted, linear, model.config.codes, representation)
+    added = lexicon.explained(found, predicted, with_scales, model.config.codes, representation)
     own = linear.scores([x_WF])[np.arange(len(rows)), predicted]
     assert added.shape == found["code"].shape and np.ptp(added) > 0.01
     assert added.sum((1, 2)) == pytest.approx(own, rel=1e-4, abs=1e-3)
