@@ -13,6 +13,7 @@ from analysis.table import Table
 from analysis.wording import MINUS, NONE, where
 
 COLUMNS = {  # heading -> the measure, and what it is to be compared with
+    "shapes apart": ("meaning/shapes_apart_frac", None),
     "code and phrase": ("meaning/nmi", "meaning/nmi_null"),
     "purity": ("meaning/purity", "meaning/purity_null"),
     "code and event": ("meaning/event_nmi", "meaning/event_nmi_null"),
@@ -22,6 +23,7 @@ COLUMNS = {  # heading -> the measure, and what it is to be compared with
     "text overlap": ("meaning/text_overlap", None),
 }
 WORDS = {
+    "shapes apart": "part of the variance of decoded shapes that lies between codes (0: all draw the same)",
     "code and phrase": "normalised mutual information of a token's code and the phrase of its class that it "
     "attends to most (in brackets: with codes dealt anew within each class, which is what knowing the class "
     "alone gives)",

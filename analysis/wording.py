@@ -22,6 +22,7 @@ UP = (
     "nmi",
     "purity",
     "recovered_frac",
+    "shapes_apart_frac",
     "text_overlap",
 )
 DOWN = ("series_mse", "shape_mse", "dead_frac", "duplicate_frac", "_s", "_mb", "_p")

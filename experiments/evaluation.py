@@ -24,7 +24,7 @@ from experiments.watch import EVALUATION as FILE
 from experiments.watch import of_try
 from model import checkpoint
 
-SCHEMA = 2
+SCHEMA = 3
 JUDGE_EPOCHS = 40  # at most: a network that classifies raw windows is trained long before a core is
 
 

@@ -15,7 +15,7 @@ RARE = 0.002  # part of all tokens below which a code is not judged
 
 def measure(found: Arrays) -> dict[str, float]:
     """Every number that the lexicon allows, by metric name."""
-    out: dict[str, float] = {}
+    out = {"meaning/shapes_apart_frac": apart(found)}
     concept, label = found["token_concept"], found["label"]
     if (concept >= 0).all():
         out |= {f"meaning/{k}": v for k, v in agreement(found["code"], concept, label).items()}
@@ -29,6 +29,14 @@ def measure(found: Arrays) -> dict[str, float]:
     if "text_use" in found:
         out["meaning/text_overlap"] = overlap(found["text_use"], found["train_use"].sum(0))
     return out
+
+
+def apart(found: Arrays) -> float:
+    """Part of the variance of held-out tokens' decoded shapes, each of mean 0 and deviation 1, that lies
+    between codes: 0 where all codes draw the same, 1 where nothing is common to what they draw."""
+    use_N = np.bincount(found["code"].ravel(), minlength=len(found["shape"])) / found["code"].size
+    common_AS = np.tensordot(use_N, found["shape"], 1)
+    return float(1 - (common_AS**2).sum() / (use_N @ (found["shape"] ** 2).sum((1, 2))))
 
 
 def agreement(code_WBK: np.ndarray, concept_WBK: np.ndarray, label: np.ndarray) -> dict[str, float]:

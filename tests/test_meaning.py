@@ -11,6 +11,7 @@ from experiments import meaning
 RNG = np.random.default_rng(0)
 LABEL = np.repeat([0, 1], 60)
 # Class 0 has concepts 0 and 1, class 1 has 2 and 3.
+WAVE = np.sqrt(2) * np.sin(np.arange(16) / 8 * np.pi)  # mean 0, deviation 1
 CONCEPT = (2 * LABEL)[:, None, None] + RNG.integers(0, 2, (120, 2, 3))
 
 
@@ -37,7 +38,8 @@ def lexicon(**changes: Any) -> dict[str, Any]:
     event = np.repeat([[[0] * 50 + [1] * 50]], 40, axis=0)
     code = np.tile([[[0, 1, 2]]], (40, 1, 1))
     found = {
-        "z": np.eye(4), "code": code, "event": event, "events": np.array(["up", "down"]),
+        "z": np.eye(4), "shape": WAVE * [[[1]], [[1]], [[-1]], [[1]]],
+        "code": code, "event": event, "events": np.array(["up", "down"]),
         "t": np.tile([[[0.1, 0.6, 0.55]]], (40, 1, 1)), "l": np.tile([[[0.2, 0.3, 0.001]]], (40, 1, 1)),
         "concepts": np.array(["down", "up"]), "evidence": np.array(["decoder"]),
         "p": np.array([[[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [1, 0]]]), "name": np.array([[1, 0, 1, 0]]),
@@ -89,4 +91,17 @@ def test_a_lexicon_gives_every_number_that_it_allows() -> None:
     bare = lexicon(
         event=np.zeros((0, 0, 0)), p=np.zeros((0, 4, 0)), name=np.zeros((0, 4)), evidence=np.array([])
     )
-    assert meaning.measure(bare) == {}
+    assert meaning.measure(bare).keys() == {"meaning/shapes_apart_frac"}
+
+
+def test_shapes_lie_apart_by_what_codes_in_use_do_not_draw_in_common() -> None:
+    assert meaning.apart(lexicon()) == pytest.approx(
+        1 - 1 / 9
+    )  # two of three tokens draw the wave, one its mirror
+    assert meaning.apart(lexicon(shape=WAVE * np.ones((4, 1, 1)))) == pytest.approx(0)
+    mirrored = lexicon(code=np.tile([[[0, 2]]], (40, 1, 1)))
+    assert meaning.apart(mirrored) == pytest.approx(1)
+    joint = np.concatenate(
+        [lexicon()["shape"], WAVE * np.ones((4, 1, 1))], axis=1
+    )  # an axis that all draw alike
+    assert meaning.apart(lexicon(shape=joint)) == pytest.approx((1 - 1 / 9) / 2)
