@@ -10,8 +10,8 @@ from experiments import meaning
 
 RNG = np.random.default_rng(0)
 LABEL = np.repeat([0, 1], 60)
-# Class 0 has concepts 0 and 1, class 1 has 2 and 3.
 WAVE = np.sqrt(2) * np.sin(np.arange(16) / 8 * np.pi)  # mean 0, deviation 1
+# Class 0 has concepts 0 and 1, class 1 has 2 and 3.
 CONCEPT = (2 * LABEL)[:, None, None] + RNG.integers(0, 2, (120, 2, 3))
 
 
@@ -95,13 +95,11 @@ def test_a_lexicon_gives_every_number_that_it_allows() -> None:
 
 
 def test_shapes_lie_apart_by_what_codes_in_use_do_not_draw_in_common() -> None:
-    assert meaning.apart(lexicon()) == pytest.approx(
-        1 - 1 / 9
-    )  # two of three tokens draw the wave, one its mirror
-    assert meaning.apart(lexicon(shape=WAVE * np.ones((4, 1, 1)))) == pytest.approx(0)
+    # Two of three tokens draw the wave, one its mirror.
+    assert meaning.apart(lexicon()) == pytest.approx(1 - 1 / 9)
     mirrored = lexicon(code=np.tile([[[0, 2]]], (40, 1, 1)))
     assert meaning.apart(mirrored) == pytest.approx(1)
-    joint = np.concatenate(
-        [lexicon()["shape"], WAVE * np.ones((4, 1, 1))], axis=1
-    )  # an axis that all draw alike
+    alike = WAVE * np.ones((4, 1, 1))
+    assert meaning.apart(lexicon(shape=alike)) == pytest.approx(0)
+    joint = np.concatenate([lexicon()["shape"], alike], axis=1)
     assert meaning.apart(lexicon(shape=joint)) == pytest.approx((1 - 1 / 9) / 2)
