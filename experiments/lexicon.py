@@ -25,8 +25,9 @@ from experiments.naming import Names
 from experiments.probe import Linear
 from experiments.threads import limited
 from experiments.watch import stamp
-from model import checkpoint, representations
+from model import checkpoint
 from model.guided import GuidedVQShape
+from model.representations import Tokens
 
 FILE, FORMAT = "lexicon.npz", 2
 MOST = {"train": 4096, "test": 1024}  # windows that are looked at, evenly spread over a side
@@ -156,14 +157,11 @@ class Reader(NamedTuple):
         assert q.code is not None
         offset_BA1, scale_BA1 = core.scale(x_BAT)
         to_token = [v[:, None, :, 0] for v in (offset_BA1, scale_BA1)]
-        z = a.z if self.representation == "tokens_ze" else q.z
         found = {"code": q.code, "t": a.t[..., 0], "l": a.l[..., 0], "x": x_BAT, "x_hat": out.x_hat}
         found |= {"mu": a.mu * to_token[1] + to_token[0], "sigma": a.sigma * to_token[1]}
         found["fit"] = ((_unit(out.s_hat) - _unit(core.true_shapes(x_BAT, a))) ** 2).mean((-2, -1))
         if self.representation != "histogram":
-            found["token"] = representations.numbers(a._replace(z=z))
-            if self.representation == "pooled":
-                found["token"] = representations.moments(found["token"])
+            found["token"] = Tokens(a, q).each(self.representation)
         if self.names.table is not None:
             label_B = torch.from_numpy(label_W).to(self.device).repeat_interleave(model.streams)
             found["attended"] = naming.attended(model, h_BKD, self.names.table, label_B)

@@ -49,9 +49,9 @@ def series_mse(model: GuidedVQShape, side: Side, tokens: list[Tokens]) -> float:
     """Mean squared error of standardised series rebuilt from `encode`'s tokens; no shape is decoded."""
     model.eval()
     total = 0.0
-    for x, (a, q) in zip(side.split(BATCH), tokens, strict=True):
+    for x, found in zip(side.split(BATCH), tokens, strict=True):
         series = model.to_series(x)
-        total += len(x) * float(mse_loss(model.core.decode_series(series, a._replace(z=q.z)), series))
+        total += len(x) * float(mse_loss(model.core.decode_series(series, found.coded()), series))
     return total / len(side)
 
 

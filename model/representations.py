@@ -23,11 +23,6 @@ def features(a: Attributes, windows: int) -> Tensor:
     return numbers(a).reshape(windows, -1)
 
 
-def moments(numbers_BKF: Tensor) -> Tensor:
-    """Each number and its square (B, K, 2F), whose means over tokens are the pooled representation."""
-    return torch.cat([numbers_BKF, numbers_BKF.square()], dim=-1)
-
-
 class Tokens(NamedTuple):
     """attributes before quantisation, and z's codes."""
 
@@ -38,6 +33,16 @@ class Tokens(NamedTuple):
         """The attributes with z's codes in the place of z."""
         return self.attributes._replace(z=self.quantized.z)
 
+    def each(self, representation: str) -> Tensor:
+        """What each token gives to a representation but the histogram (B, K, F): its numbers, with z before
+        quantisation in tokens_ze; in pooled also their squares (B, K, 2F)."""
+        if representation == "tokens_ze":
+            return numbers(self.attributes)
+        numbers_BKF = numbers(self.coded())
+        if representation == "pooled":
+            return torch.cat([numbers_BKF, numbers_BKF.square()], dim=-1)
+        return numbers_BKF
+
     def tokens(self, windows: int) -> Tensor:
         """The tokens representation: z_q, t, l, mu, sigma of each token, in their order."""
         return features(self.coded(), windows)
@@ -45,7 +50,7 @@ class Tokens(NamedTuple):
     def pooled(self, windows: int) -> Tensor:
         """Mean and mean square of z_q, t, l, mu, sigma over the tokens of each series (W, B/W x 2F), in
         whatever order they come: a window that begins anywhere in a movement holds it at any place."""
-        return moments(numbers(self.coded())).mean(1).reshape(windows, -1)
+        return self.each("pooled").mean(1).reshape(windows, -1)
 
     def histogram(self, windows: int, codes: int) -> Tensor:
         """How often each series used each code (W, B/W x N). Raises ValueError without a codebook."""

@@ -30,6 +30,14 @@ def trial(finished: Finished, **wanted: Any) -> str:
     raise AssertionError(wanted)
 
 
+def opened(finished: Finished, signature: str) -> tuple[RunConfig, dict[str, str | None], data.Loaded]:
+    """Config, digests and data of a trial."""
+    result = finished.store.result(signature)
+    assert result is not None
+    config, digests = RunConfig.model_validate(result["config"]), result["digests"]
+    return config, digests, data.load_split(config.data, str(digests["data"]), finished.store.cache)
+
+
 @pytest.fixture(scope="module")
 def guided(finished: Finished) -> tuple[str, dict[str, Any]]:
     signature = trial(finished, attention="two_way")
@@ -41,10 +49,7 @@ def test_held_out_tokens_are_those_that_users_get(
 ) -> None:
     signature, found = guided
     model = checkpoint.from_pretrained(finished.store.trial(signature) / "model")
-    result = finished.store.result(signature)
-    assert result is not None
-    config = RunConfig.model_validate(result["config"])
-    loaded = data.load_split(config.data, str(result["digests"]["data"]), finished.store.cache)
+    loaded = opened(finished, signature)[-1]
     assert np.array_equal(found["window"], loaded.split.test)
     tokens = tokenize(model, np.asarray(loaded.windows.series[found["window"]]))
     for name in ("code", "t", "l", "mu", "sigma"):
@@ -61,10 +66,7 @@ def test_what_tokens_add_sums_to_the_score_of_the_predicted_class(
     finished: Finished, guided: tuple[str, dict[str, Any]]
 ) -> None:
     signature, found = guided
-    result = finished.store.result(signature)
-    assert result is not None
-    config = RunConfig.model_validate(result["config"])
-    loaded = data.load_split(config.data, str(result["digests"]["data"]), finished.store.cache)
+    loaded = opened(finished, signature)[-1]
     kept = classifier.load(finished.store.trial(signature))
     scores = kept.scores(np.asarray(loaded.windows.series[found["window"]]))
     predicted = found["predicted"]
@@ -82,11 +84,8 @@ def test_what_tokens_add_sums_to_what_a_probe_makes_of_their_representation(
 ) -> None:
     signature = trial(finished)
     model = checkpoint.from_pretrained(finished.store.trial(signature) / "model")
-    result = finished.store.result(signature)
-    assert result is not None
-    config = RunConfig.model_validate(result["config"])
-    loaded = data.load_split(config.data, str(result["digests"]["data"]), finished.store.cache)
-    nameless = naming.names(config, result["digests"], loaded, None)
+    config, digests, loaded = opened(finished, signature)
+    nameless = naming.names(config, digests, loaded, None)
     rows = loaded.split.test
     reader = lexicon.Reader(model, loaded, nameless, representation, "cpu")
     found = reader.read(rows, np.asarray(loaded.windows.label[rows]))
