@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import failures, mixture, stats
+from analysis import failures, mixture, rebuilt, stats
 from analysis.table import Mark, Marks, Table
 from analysis.wording import (
     LABELS,
@@ -65,7 +65,7 @@ def build(
     last = {LABELS[VALIDATION]: means.pop(LABELS[VALIDATION])} if VALIDATION in others else {}
     columns |= means
     notes = stats.notes(frame, plan, metric)
-    notes += mixture.budgets(frame, plan)
+    notes += mixture.budgets(frame, plan) + rebuilt.notes(frame)
     if plan.get("reference") is not None:
         pairs = [(row, plan["reference"]) for row in rows]
         table, cells, p_cells = _differences(frame, metric, unit, pairs, list(numeric["n"]))

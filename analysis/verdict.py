@@ -19,7 +19,7 @@ from analysis.wording import (
 
 SHARP = 0.05
 FEW = 6  # pairs below which even the smallest two-sided signed-rank p is above 5 %
-GRAVE = ("LEAKY", "Incomplete", "Failed cells", "Mixed", "Uncommitted")
+GRAVE = ("LEAKY", "Incomplete", "Failed cells", "Mixed", "Uncommitted", "Not rebuilt")
 
 
 class Compared(NamedTuple):

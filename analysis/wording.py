@@ -24,6 +24,7 @@ UP = (
     "recovered_frac",
     "shapes_apart_frac",
     "text_overlap",
+    "series_r2",
 )
 DOWN = ("series_mse", "shape_mse", "dead_frac", "duplicate_frac", "_s", "_mb", "_p")
 NEITHER = ("fcn_raw_macro_f1", "fcn_shuffled_codes_macro_f1")

@@ -73,11 +73,14 @@ def core(asked: Measure) -> dict[str, Any]:
         attempt.check()
         encoded.append(metrics.encode(trained.model, side))
     found = probed(asked, [e.features for e in encoded], config.probe.representation)
-    found["metrics"]["val/series_mse"] = metrics.series_mse(trained.model, sides[1], encoded[1].tokens)
+    mse = metrics.series_mse(trained.model, sides[1], encoded[1].tokens)
+    r2 = metrics.series_r2(trained.model, sides[1], mse)
+    found["metrics"] |= {"val/series_mse": mse, "val/series_r2": r2}
     attempt.check()
     for side, (_, code, tokens) in zip(sides[2:], encoded[2:], strict=True):
         test = metrics.errors(trained.model, side, tokens)
         found["metrics"] |= {f"test/{name}": value for name, value in test._asdict().items()}
+        found["metrics"]["test/series_r2"] = metrics.series_r2(trained.model, side, test.series_mse)
         found["metrics"] |= metrics.code_health(trained.model, code) | metrics.spans(tokens)
         found["metrics"] |= retrieval.diagnose(config, asked.job, trained.model, side)
         if config.figures:

@@ -55,6 +55,15 @@ def series_mse(model: GuidedVQShape, side: Side, tokens: list[Tokens]) -> float:
     return total / len(side)
 
 
+def series_r2(model: GuidedVQShape, side: Side, mse: float) -> float:
+    """1 - series MSE over that of drawing each series' own mean on each of its axes: 0 where nothing of what
+    happens within a window comes back."""
+    total = 0.0
+    for x in side.split(BATCH):
+        total += len(x) * float(model.to_series(x).var(-1, correction=0).mean())
+    return 1 - mse / max(total / len(side), 1e-12)
+
+
 class Errors(NamedTuple):
     """Mean squared errors per sample of standardised series: of the series, of its shapes, and of the series
     with its codes shuffled among a pass's tokens."""

@@ -1,5 +1,6 @@
 """What windows are encoded to, and the errors that the decoders make of it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,23 @@ def test_errors_are_means_over_windows_whatever_a_pass_holds(
         losses = model.core.losses(x_BAT, out)
     assert found.series_mse == pytest.approx(float(losses["series"]), rel=1e-5)
     assert found.shape_mse == pytest.approx(float(losses["shape"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("windows_a_pass", [4, 100], ids=["three_passes", "one_pass"])
+def test_r2_is_none_for_a_windows_own_mean_and_one_for_a_copy(
+    model: GuidedVQShape, x_WMT: torch.Tensor, monkeypatch: pytest.MonkeyPatch, windows_a_pass: int
+) -> None:
+    monkeypatch.setattr(metrics, "BATCH", windows_a_pass)
+    tokens = metrics.encode(model, x_WMT).tokens
+
+    def r2(rebuilt: Callable[[torch.Tensor], torch.Tensor]) -> float:
+        monkeypatch.setattr(VQShape, "decode_series", lambda _, x_BAT, a: rebuilt(x_BAT))
+        return metrics.series_r2(model, x_WMT, metrics.series_mse(model, x_WMT, tokens))
+
+    assert r2(lambda x: x) == 1
+    assert r2(lambda x: x.mean(-1, keepdim=True).expand_as(x)) == pytest.approx(0, abs=1e-6)
+    assert r2(lambda x: (x + x.mean(-1, keepdim=True)) / 2) == pytest.approx(0.75)
+    assert r2(lambda x: x + 9) < -1
 
 
 def test_shuffling_codes_changes_the_series_only_where_codes_differ(

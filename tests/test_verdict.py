@@ -144,3 +144,18 @@ def test_a_metric_that_is_better_lower_says_so_and_grave_notes_stand_beside(tmp_
     assert first.startswith("text and plain score alike in codes/dead_frac in each of 4 folds")
     incomplete, failed = verdict.warnings(table)
     assert incomplete.startswith("Incomplete: 9 of 10 cells") and failed.startswith("Failed cells, 1 of 10")
+
+
+def test_rows_that_rebuild_nothing_are_named_gravely_and_trials_of_before_are_not(tmp_path: Path) -> None:
+    r2 = {("flat", 0): -0.02, ("flat", 1): 0.1, ("half", 0): 0.02, ("half", 1): 0.6}
+
+    def scores(row: str, seed: int | None, fold: int) -> dict[str, float]:
+        return {"val/macro_f1": 0.5, METRIC: 0.5} | (
+            {"val/series_r2": r2[row, fold]} if (row, fold) in r2 else {}
+        )
+
+    rows = ("before", "flat", "half")
+    plan = write_ledger(tmp_path, "made_up", rows, seeds=1, folds=2, reference=None, fixed=(), scores=scores)
+    table = ablation_tables.build(load.frame(tmp_path, "made_up"), plan)
+    (said,) = verdict.warnings(table)
+    assert said.startswith("Not rebuilt (mean val/series_r2 below 0.1): flat 0.04. ")
