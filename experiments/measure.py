@@ -58,6 +58,7 @@ def core(asked: Measure) -> dict[str, Any]:
     if known is not None:
         try:
             model = checkpoint.from_pretrained(known.folder / "model").to(asked.job.device)
+            model.config = config.model  # its keep_scale may be another
             trained = Trained(model, known.result["best_epoch"])
         except (OSError, ValueError):  # torn by a power cut, or replaced just now
             known = None

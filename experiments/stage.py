@@ -17,15 +17,21 @@ PROBED = "val/macro_f1"  # of metrics.jsonl, what depends on the probe
 
 
 def stage(config: RunConfig, digests: dict[str, str | None]) -> str | None:
-    """16 hex digits that name the training; None where there is nothing to share. Where validation picks the
-    epoch, the probe has a say in it."""
+    """16 hex digits that name the training; None where there is nothing to share. keep_scale adds to what is
+    probed. Where validation picks the epoch, the probe has a say in it."""
     if config.baseline != "none":
         return None
     kept = canonical(config)
     kept.pop("evaluate", None)
     if config.train.select == "last":
         del kept["probe"]
+        kept["model"].pop("keep_scale", None)
     return digest({"stage": kept, "digests": digests})[:16]
+
+
+def _probe(config: dict[str, Any]) -> tuple[Any, bool]:
+    """What of a trial's config the probe's scores by epoch depend on, beside training."""
+    return config["probe"], config["model"]["keep_scale"]
 
 
 class Trained(NamedTuple):
@@ -62,7 +68,7 @@ def find(store: Store, name: str, config: RunConfig, environment: dict[str, Any]
         return None
     if len(curve) != config.train.epochs or not (folder / "model" / "config.json").is_file():
         return None
-    if result["config"]["probe"] != config.probe.model_dump(mode="json"):
+    if _probe(result["config"]) != _probe(config.model_dump(mode="json")):
         for line in curve:
             line.pop(PROBED, None)
     if config.evaluate == "validation" and any(PROBED not in line for line in curve):

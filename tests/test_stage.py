@@ -1,5 +1,6 @@
 """Trials that differ only in the probe or the evaluation train once, to the numbers of training each."""
 
+import json
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,11 @@ Jobs = Callable[[str], list[Job]]
 
 def probed(job: Job, **probe: Any) -> Job:
     """The job with another probe."""
-    asked = RunConfig.model_validate(job.config | {"probe": job.config["probe"] | probe})
+    return changed(job, "probe", **probe)
+
+
+def changed(job: Job, part: str, **settings: Any) -> Job:
+    asked = RunConfig.model_validate(job.config | {part: job.config[part] | settings})
     return job._replace(signature=signature(asked, job.digests), config=asked.model_dump(mode="json"))
 
 
@@ -27,8 +32,9 @@ def outcome(store: Store, job: Job) -> dict[str, Any]:
     result = store.result(job.signature)
     assert result is not None and result["status"] == "done", result
     names = ("metrics", "best_epoch", "per_class_f1", "confusion")
-    weights = (store.trial(job.signature) / "model" / "model.safetensors").read_bytes()
-    return {name: result[name] for name in names} | {"weights": weights}
+    files = ("model.safetensors", "config.json", "probe.npz")
+    kept = {name: (store.trial(job.signature) / "model" / name).read_bytes() for name in files}
+    return {name: result[name] for name in names} | kept
 
 
 @pytest.mark.parametrize("quantizer", ["standard", "ema", "rotation", "fsq"])
@@ -50,6 +56,26 @@ def test_another_probe_takes_the_model_that_was_trained(
     assert outcome(store, other) == alone
     result = store.result(other.signature)
     assert result is not None and result["trained_by"] == first.signature
+
+
+@pytest.mark.parametrize("scaled_first", [False, True])
+def test_keep_scale_takes_the_model_that_was_trained_without_it_and_the_other_way(
+    store: Store, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, scaled_first: bool
+) -> None:
+    (plain,) = jobs("a: {}")
+    first, other = (changed(plain, "model", keep_scale=keep) for keep in (scaled_first, not scaled_first))
+    run_trial(other)
+    alone = outcome(store, other)
+    shutil.rmtree(store.trial(other.signature))
+    (store.root / "stages").rename(store.root / "others")
+    run_trial(first)
+    assert outcome(store, first)["metrics"] != alone["metrics"]
+    with monkeypatch.context() as patch:
+        forbid(patch, measure, "train")
+        run_trial(other)
+    assert outcome(store, other) == alone
+    curve = [json.loads(line) for line in (store.trial(other.signature) / "metrics.jsonl").open()]
+    assert curve and not any("val/macro_f1" in line for line in curve)
 
 
 def test_the_pictures_by_epoch_come_along_with_the_model(store: Store, jobs: Jobs) -> None:
@@ -77,6 +103,8 @@ def test_what_changes_training_is_another_stage(jobs: Jobs) -> None:
     assert len({name(), name(seed=1), name(threads=2), name(losses={"ce_series": 1})}) == 4
     chosen = job.config["train"] | {"select": "validation"}
     assert name(train=chosen) != name(train=chosen, probe={"representation": "histogram"})
+    scaled = job.config["model"] | {"keep_scale": True}
+    assert name(model=scaled) == name() and name(train=chosen, model=scaled) != name(train=chosen)
     assert name(baseline="fcn") is None
 
 
